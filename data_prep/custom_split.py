@@ -20,9 +20,10 @@ SPLIT_TABLE_COLUMNS = ("clip_id", "part")
 def add_split(path: str, split_name: str, table_path: str, *, allow_leak: bool = False) -> list[str]:
     """Adds a split from a CSV file to a directory of records, as a new protocol with one fold.
 
-    Writes splits/<split_name>/fold_0.json and stats/<split_name>/fold_0.npz. If the table has no
-    validation clips, about a fifth of the training speakers, chosen with a fixed seed, become validation
-    speakers. Clips whose preparation failed have no record and are left out.
+    Writes splits/<split_name>/fold_0.json, with lists of clip_ids `train`, `validation` and `test`, and
+    stats/<split_name>/fold_0.npz, which is replaced, with `mean` and `std` of each spectrogram bin. If the
+    table has no validation clips, about a fifth of the training speakers, chosen with a fixed seed, become
+    validation speakers. Clips whose preparation failed have no record and are left out.
 
     Args:
       path: directory of records.
@@ -41,6 +42,7 @@ def add_split(path: str, split_name: str, table_path: str, *, allow_leak: bool =
         training speaker; prep.json is not JSON, has another schema or lacks a field; manifest.csv lacks a
         column, or a label in it is not an integer; a shard is damaged, or a record can't be decoded; there is
         a leak and `allow_leak` is False; or another process is working in `path`.
+      KeyError: a dict in `shards` of prep.json has no `name`.
       OSError: the table, prep.json, manifest.csv or a shard is missing or can't be read, or a file can't be
         written.
     """

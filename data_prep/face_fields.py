@@ -19,7 +19,8 @@ def extract_face_fields(
 
     Args:
       video_clip: the clip.
-      settings: settings of the preparation.
+      settings: settings of the preparation, of which `face` (sampling, detector, crops) and `features`
+        (encoders) are used.
       encoder_files: paths of the ONNX files that the settings name.
       person: which of several people to follow: 0 is the person with the highest weight by size, position and
         speech, 1 the second, and so on.
@@ -29,20 +30,20 @@ def extract_face_fields(
       `faces` uint8 RGB [s size size 3], `face_valid` bool [s], True if the person was found in the frame, and
       as float32 `face_time` [s] in seconds of the clip, `face_box` [s 4] (left, top, right, bottom),
       `face_landmarks` [s 5 2] (x, y of the eye at the image's left, the eye at its right, the nose, the left
-      and the right corner of the mouth), and `face_score` [s] of the detector. Boxes and landmarks are in
-      pixels from the top left corner of the complete source frame. If the settings have a face encoder, there
-      are also `face_features`, float16 [s d], vectors of width d. All are zero in frames without the person,
-      except `face_time`. The note is empty unless several people were found. If no face can be used, the
-      fields are None and the note is the reason: no video, undecodable frames, no face, no person with this
-      number, or a failed encoder.
+      and the right corner of the mouth), and `face_score` [s] of the detector (0 to 1 for MTCNN). Boxes and
+      landmarks are in pixels from the top left corner of the complete source frame. If the settings have a
+      face encoder, there are also `face_features`, float16 [s d], vectors of width d. All are zero in frames
+      without the person, except `face_time`. The note is empty unless several people were found. If no face
+      can be used, the fields are None and the note is the reason: no video, undecodable frames, no face, no
+      person with this number, or a failed encoder.
 
     Raises:
       ValueError: the settings name an unknown detector or sampling or have a `min_face` outside (0, 1],
         `video_clip.half` is unknown, an ONNX file has no path, is missing, has another SHA-256 or is not an
-        ONNX model, or the weights of MTCNN have another SHA-256.
+        ONNX model, the weights of MTCNN have another SHA-256, or lz4 is not installed.
       OSError: an ONNX file, or the weights of MTCNN, can't be read.
-      ModuleNotFoundError: the `mtcnn` wheel with the weights, joblib or onnxruntime is needed, but not
-        installed.
+      ModuleNotFoundError: a package of the extra `prep` (such as the `mtcnn` wheel with the weights), joblib
+        or onnxruntime is needed, but not installed.
     """
     video = video_clip.info.video
     if video is None:
@@ -85,11 +86,11 @@ def _track_person(
     Raises:
       EncoderError: a custom detector fails.
       ValueError: the settings name an unknown detector or have a `min_face` outside (0, 1], the detector's
-        ONNX file has no path, is missing, has another SHA-256 or is not an ONNX model, or the weights of
-        MTCNN have another SHA-256.
+        ONNX file has no path, is missing, has another SHA-256 or is not an ONNX model, the weights of MTCNN
+        have another SHA-256, or lz4 is not installed.
       OSError: the ONNX file, or the weights of MTCNN, can't be read.
-      ModuleNotFoundError: the `mtcnn` wheel with the weights, joblib or onnxruntime is needed, but not
-        installed.
+      ModuleNotFoundError: a package of the extra `prep` (such as the `mtcnn` wheel with the weights), joblib
+        or onnxruntime is needed, but not installed.
     """
     from data_prep.faces.active_speaker import score_speech
     from data_prep.faces.choose_person import choose_track
@@ -127,9 +128,9 @@ def _to_record_fields(
 def zero_face_fields(settings: FaceSettings) -> RecordArrays:
     """Returns the face fields of a record without a face: arrays of zeros, and `face_valid` all False.
 
-    With s frames of a clip and crops of size x size pixels, the keys are `faces` uint8 [s size size 3],
-    `face_valid` bool [s], and the float32 arrays `face_time` [s], `face_box` [s 4], `face_landmarks` [s 5 2]
-    and `face_score` [s].
+    With s = `settings.frames` frames and crops of `settings.size` (size) pixels, the keys are `faces` uint8
+    [s size size 3], `face_valid` bool [s], and the float32 arrays `face_time` [s], `face_box` [s 4],
+    `face_landmarks` [s 5 2] and `face_score` [s].
     """
     s, size = settings.frames, settings.size
     return {

@@ -41,7 +41,8 @@ def extract_audio_features(
       EncoderError: the encoder failed on this clip.
       MediaError: the audio can't be decoded again.
       ValueError: the encoder's ONNX file has no path, does not exist, has another SHA-256, or is not an ONNX
-        model; or there is no audio from `start` to `end`.
+        model; the `normalisation` in its layout is unknown or does not fit; or there is no audio from `start`
+        to `end`.
       OSError: the ONNX file can't be read.
       ModuleNotFoundError: there is an encoder, but onnxruntime is not installed.
     """
@@ -130,7 +131,7 @@ def drop_tensors(record: Record, settings: PrepSettings) -> Record:
     """Returns the record without the tensors that the settings drop, because features replace them.
 
     If the settings drop the spectrogram, it becomes [0 f]; if they drop the face crops, these become
-    [s 0 0 3]. All else is unchanged.
+    [s 0 0 3]. All else is unchanged, and so is the given record.
     """
     if settings.features.drops_audio:
         record = dataclasses.replace(record, spectrogram=record.spectrogram[:0])

@@ -59,6 +59,10 @@ def prepare(
 ) -> PrepSummary:
     """Writes shards, manifest, splits, statistics and metadata of `corpus` into the directory `output`.
 
+    The files are the shards, `<corpus>-clips.array_record-00000-of-00005` and so on, `manifest.csv`,
+    `splits/<protocol>/fold_<i>.json`, `protocols/<protocol>.json`, `stats/<protocol>/fold_<i>.npz`,
+    `features.json`, `dataset_info.json` and `label.labels.txt` for TFDS, and `prep.json`.
+
     The call may be stopped at any moment; the same call resumes and produces the same files, byte for
     byte, with any number of workers and even if the ONNX files have moved (their paths are stored in
     `.prepare/encoder_paths.json`, for exports).
@@ -72,8 +76,8 @@ def prepare(
       shards: number of record files; default: one for every 64 clips.
       progress: called with the number of finished clips and the number of all clips; None: not called.
       encoders: paths of the ONNX files that `settings` name.
-      beam: options of an Apache Beam pipeline, which writes the shards instead of worker processes of this
-        machine; None: no pipeline.
+      beam: options of an Apache Beam pipeline, such as `--runner=FlinkRunner`; it writes the shards instead
+        of worker processes of this machine; None: no pipeline.
 
     Returns:
       A PrepSummary: `output`, the absolute path of the directory; `num_complete` and `masked`, the numbers of
@@ -86,10 +90,13 @@ def prepare(
         SHA-256 or is not an ONNX model, onnxruntime or PyYAML is needed but not installed, the settings drop
         tensors without naming an encoder, a stored file of progress is not JSON or lacks a field, a shard is
         still missing or damaged, `workers` is negative, workers can't start or die repeatedly, no clip could
-        be read, or a name or path is not valid in UTF-8.
-      OSError: an ONNX file can't be read, or a file can't be written, for example because the disk is full.
-      ModuleNotFoundError: a package of the extra `prep` is not installed, or `beam` is set, but Apache Beam
-        is not installed.
+        be read, a class name occurs twice, or a name or path is not valid in UTF-8.
+      AttributeError: `settings.features` in the stored progress is not an object.
+      MemoryError: `workers` is 0 and a clip needs more memory than there is.
+      OSError: an ONNX file can't be read, a file can't be read or written, for example because the disk is
+        full, or a process can't be created.
+      ModuleNotFoundError: a package of the extra `prep`, or tensorflow_datasets, is not installed, or `beam`
+        is set, but Apache Beam is not installed.
       Exception: the Beam pipeline failed; the class depends on its runner.
     """
     output = os.path.abspath(output)
@@ -148,8 +155,8 @@ def _write_metadata(plan: ShardPlan, corpus: Corpus, settings: PrepSettings) -> 
     with prep.json counts as complete. If all clips failed, the markers of the shards are removed first.
 
     Raises:
-      ValueError: a shard is incomplete or damaged, a marker is not JSON or lacks a field, all clips failed,
-        or a record can't be decoded.
+      ValueError: a shard is incomplete or damaged, a marker is not JSON or lacks a field, all clips failed, a
+        record can't be decoded, a class name occurs twice, or a name or path is not valid in UTF-8.
       OSError: a file can't be read or written.
       ModuleNotFoundError: a package of the extra `prep`, or tensorflow_datasets, is not installed.
     """
@@ -179,9 +186,9 @@ def _read_markers(plan: ShardPlan) -> list[ShardMarker]:
     """Returns the markers of all shards in order: a list of dicts that the files in .prepare contain.
 
     The keys are `records` (number of records), `bytes` and `sha256` (size and hash of the shard), and `rows`,
-    a list with a dict for each clip of the shard: clip_id, path, speaker, take, start, end, label, status,
-    reason and sha256 of the media file. Raises ValueError if a shard is incomplete, or a marker is not JSON
-    or lacks one of these keys; OSError if it can't be read.
+    a list with a dict for each clip of the shard: clip_id, path, speaker, take, start, end, label, status
+    (`kept`, `masked` or `failed`), reason and sha256 of the media file. Raises ValueError if a shard is
+    incomplete, or a marker is not JSON or lacks one of these keys; OSError if it can't be read.
     """
     markers = []
     for shard in range(plan.num_shards):
@@ -207,8 +214,9 @@ def write_encoder_paths(output: str, encoder_files: EncoderFiles) -> None:
     """Writes the absolute paths of the ONNX files to a JSON file in `output`, for later exports.
 
     The file `.prepare/encoder_paths.json` is a JSON object with the keys `audio`, `face` and `detector`,
-    without those that have no path; prep.json has the hashes. Writes no file if no path is set. Raises
-    OSError if the file can't be written.
+    without those that have no path; prep.json has the hashes. It is replaced; a missing folder is created.
+    Writes no file if no path is set. Raises OSError if the file can't be written, ValueError if a path is not
+    valid in UTF-8.
     """
     paths = {k: os.path.abspath(v) for k in onnx_files.FLAG_NAMES if (v := getattr(encoder_files, k))}
     if paths:

@@ -90,6 +90,7 @@ def probe_encoder(kind: str, path: str, settings: PrepSettings) -> EncoderSettin
       ValueError: the file does not exist or is not an ONNX model, its YAML is missing or wrong, the model
         does not fit its YAML or the settings or fails on zeros, or onnxruntime or PyYAML is not installed.
       OSError: the ONNX file or its YAML exists but can't be read.
+      KeyError: `kind` is unknown and `path` is not empty.
     """
     if not path:
         return None
@@ -111,7 +112,8 @@ def probe_encoder(kind: str, path: str, settings: PrepSettings) -> EncoderSettin
 def _probe_audio_encoder(session: Session, path: str, layout: AudioLayout, settings: PrepSettings) -> int:
     """Runs an audio encoder on zeros of two lengths and returns the width of its output vectors.
 
-    The input is [1 n], n samples, or [1 t f], a spectrogram; the output must be [1 u d], and d is returned.
+    The lengths are the largest of 4 s, `minimum_ms` and 60 `hop_ms`, and twice as much. The input is [1 n], n
+    samples, or [1 t f], a spectrogram; the output must be [1 u d], and d is returned.
     Raises ValueError, which names the file, if the model has another or a second input, lacks the output of
     `layout`, their shapes do not fit, a list of normalisation constants has a wrong length, the number of
     vectors contradicts `hop_ms`, or the model fails.
@@ -150,8 +152,8 @@ def _validate_hop(
     """Raises ValueError if the numbers of output vectors contradict `hop_ms`, the time between two vectors.
 
     `short_steps` vectors were measured for `duration_ms` ms of zeros, `long_steps` for twice as much.
-    Expected are n = `duration_ms / hop_ms` vectors, up to 10 % or 3 vectors more or fewer, and n vectors more
-    for the longer run, up to 2 % or 1.5 vectors more or fewer; the larger tolerance counts.
+    Expected are n = `duration_ms / hop_ms` vectors, up to 10 % of n or 3 vectors more or fewer, and n vectors
+    more for the longer run, up to 2 % of n or 1.5 vectors more or fewer; the larger tolerance counts.
     """
     expected = duration_ms / layout.hop_ms
     checks = (
@@ -245,7 +247,8 @@ def _validate_inputs_and_outputs(
             only_input_note = " as the only one" if key == "input" else ""
             raise ValueError(
                 f"{path}: its {'inputs' if key == 'input' else 'outputs'} are {', '.join(names)};"
-                f" {layout_path(path)} names {getattr(layout, key)!r}{only_input_note}; correct that name"
+                f" {layout_path(path)} names {getattr(layout, key)!r}{only_input_note}; correct that name,"
+                " or export the model again"
             )
     node_arg = next(node_arg for node_arg in session.get_inputs() if node_arg.name == layout.input)
     declared_shape = get_input_shape(session, layout.input)

@@ -57,27 +57,29 @@ def process_clip(
       A Record, with c = `num_classes`, t spectrogram frames of f bins, and s frames of the video:
 
       - `clip_id`, `speaker`, `corpus`, and `label` (index of the class; -1: unlabelled)
-      - `votes` float32 [c], `spectrogram` float16 [t f]
+      - `votes` float32 [c] (zeros if unlabelled), `spectrogram` float16 [t f]
       - `faces` uint8 RGB [s h w 3], `face_valid` bool [s], True if the person was found in the frame
       - float32 `face_time` [s] in seconds, `face_box` [s 4] (left, top, right, bottom), `face_landmarks`
         [s 5 2] (x, y of the eye at the image's left, the eye at its right, the nose, the left and the right
-        corner of the mouth), both in pixels of the source frame, and `face_score` [s]
+        corner of the mouth), both in pixels from the top left corner of the source frame, and `face_score`
+        [s] of the detector (0 to 1 for MTCNN)
       - `audio_ok` and `video_ok`, False if the modality is masked, and `notes`, a line
       - if the settings require them, otherwise None: `audio_features` float16 [u d], `face_features` float16
-        [s d], and `waveform` int16 [n]
+        [s d], and `waveform` int16 [n], mono at `settings.audio.sample_rate` Hz
 
       Masked arrays are zero, a masked waveform is empty. If the settings drop tensors, `spectrogram` is [0 f]
       or `faces` [s 0 0 3]. Instead a Failure with the reason if the file can't be decoded, the start or end
       of the clip is wrong, or neither audio nor video can be used. A damaged file never raises.
 
     Raises:
-      ValueError: the settings name an unknown frontend, detector or sampling or have a wrong `min_face`,
-        `clip.half` is unknown, an ONNX file that the settings name has no path, is missing, has another
-        SHA-256 or is not an ONNX model, the weights of MTCNN have another SHA-256, or the file changes while
-        it is read (MediaError).
+      ValueError: the settings name an unknown frontend, window, detector or sampling, have too many bins, or
+        a wrong `min_face` or `normalisation`, `clip.half` is unknown, an ONNX file that the settings name has
+        no path, is missing, has another SHA-256 or is not an ONNX model, the weights of MTCNN have another
+        SHA-256, lz4 is not installed, or the file changes while it is read (MediaError).
+      librosa.ParameterError: `hop_ms` is below one sample, or the window is longer than the DFT.
       OSError: an ONNX file, or the weights of MTCNN, can't be read.
-      ModuleNotFoundError: librosa, joblib, onnxruntime or the `mtcnn` wheel with the weights is needed, but
-        not installed.
+      ModuleNotFoundError: a package of the extra `prep` (such as librosa, or the `mtcnn` wheel with the
+        weights), joblib or onnxruntime is needed, but not installed.
     """
     try:
         info = probe_media(clip.path)
@@ -144,11 +146,13 @@ def _extract_audio_fields(
     The times are seconds of the file. The fields are a dict with `spectrogram`, float16 [t f], and as the
     settings require, `waveform`, int16 [n], and `audio_features`, float16 [u d]. The note is empty, or says
     that audio is clipped or that the encoder failed (then u is 0). If the audio can't be used, the fields are
-    None and the note is the reason.
+    None, the note is the reason, and the times are `start` and `end` (trimmed if only the encoder failed).
 
     Raises:
-      ValueError: the settings name an unknown frontend, the encoder's ONNX file has no path, is missing, has
-        another SHA-256 or is not an ONNX model, or the file changes while it is read (MediaError).
+      ValueError: the settings name an unknown frontend or window, have too many bins or a wrong
+        `normalisation`, the encoder's ONNX file has no path, is missing, has another SHA-256 or is not an
+        ONNX model, or the file changes while it is read (MediaError).
+      librosa.ParameterError: `hop_ms` is below one sample, or the window is longer than the DFT.
       OSError: the ONNX file can't be read.
       ModuleNotFoundError: librosa, or onnxruntime for an encoder, is not installed.
     """
@@ -205,8 +209,10 @@ def _decode_audio(
 
     The fields are a dict with `spectrogram`, float16 [t f], and `waveform`, int16 [n], if the settings store
     it. The note is empty unless at least 1 % of samples are clipped. The reason is missing or undecodable
-    audio, silence (below -80 dB), or values too large for float16. Raises ValueError if the frontend is
-    unknown, ModuleNotFoundError if librosa is not installed.
+    audio, a file that has changed since it was probed, silence (below -80 dB), or values too large for
+    float16. Raises ValueError if the frontend or window is unknown or there are too many bins,
+    librosa.ParameterError if `hop_ms` is below one sample or the window is longer than the DFT,
+    ModuleNotFoundError if librosa is not installed.
     """
     if info.audio is None:
         return None, "no audio stream"

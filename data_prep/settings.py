@@ -90,8 +90,11 @@ class PrepSettings:
     def to_dict(self) -> PrepSettingsDict:
         """Returns all fields as plain dicts and lists, ready for JSON.
 
-        The keys are `recipe`, a text, and `audio`, `face` and `features`, dicts of the fields of these
-        settings.
+        The keys are `recipe`, a text, and three dicts: `audio` with `frontend`, `sample_rate` (Hz),
+        `window_ms`, `hop_ms`, `window`, `dft`, `bins`, `floor`, `waveform` and `trim_db`; `face` with
+        `detector`, `frames`, `sampling`, `size`, `margin`, `min_face`, `min_score`, `snippet` and `device`;
+        and `features` with `tensors` (`keep` or `drop`) and `audio`, `face` and `detector`, each None or a
+        dict of `file`, `sha256`, `width` and `layout` (the content of its YAML file).
         """
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
@@ -99,9 +102,11 @@ class PrepSettings:
     def from_dict(cls, values: PrepSettingsDict) -> "PrepSettings":
         """Builds settings from the dict that `to_dict` returned.
 
-        Its keys are `recipe`, and `audio`, `face` and `features`, dicts of all fields of these settings.
-        Raises ValueError if a field is missing or unknown, `trim_db`, `size`, `frames`, `snippet`, `device`
-        or `tensors` is not valid, or the settings of an encoder are not. Other values are not checked.
+        All keys must be there, in `audio`, `face` and `features` no others. Raises ValueError if they are
+        not, if `trim_db` is below 0 or not finite, `size`, `frames` or `snippet` is below 1, `frames` is no
+        multiple of `snippet`, `snippet` is above 1 although `sampling` is not `snippets`, `device` is not
+        `cpu` or `accelerator`, `tensors` is not `keep` or `drop`, or an encoder lacks a field or has a wrong
+        layout. Other values are not checked.
         """
         require_fields(values, cls().to_dict(), "preparation settings")
         try:
@@ -181,7 +186,7 @@ def recipe_settings(
       snippet: number of consecutive frames in a snippet.
       face_size: height and width of a crop in pixels.
       device: `cpu` or `accelerator`, on which MTCNN runs.
-      waveform: whether the samples are stored too.
+      waveform: True if the samples are stored too; also False replaces the value of the recipe.
       trim_db: level in dB below the loudest frame; quieter ends are cut off; 0: nothing is cut.
 
     Raises:
@@ -209,9 +214,9 @@ def recipe_settings(
 def record_shape(settings: PrepSettings) -> records.RecordShape:
     """Returns the dimensions that all records with these settings have in common.
 
-    These are the number of bins `f`, height `h` and width `w` of face crops (0 if the crops are dropped), the
-    widths `audio_features` and `face_features` (0 without an encoder), and `waveform`, True if waveforms are
-    stored.
+    These are the number of bins `f`, height `h` and width `w` of face crops in pixels (0 if the crops are
+    dropped), the widths `audio_features` and `face_features` (0 without an encoder), and `waveform`, True if
+    waveforms are stored.
     """
     features = settings.features
     face_size = 0 if features.drops_faces else settings.face.size

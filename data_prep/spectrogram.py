@@ -41,15 +41,18 @@ def log_spectrogram(
     - ``db_spectrogram_v1``: ``20 log10(|X| + floor)``, in decibels
 
     Args:
-        audio: mono samples at `settings.sample_rate`, as one array or as an iterable of blocks.
-        settings: the frontend, window and hop in ms, DFT length, number of bins or mel filters.
+        audio: mono samples from -1 to 1 at `settings.sample_rate`, as one array or as an iterable of blocks.
+            Without samples, the result is one frame.
+        settings: the frontend; `window`, such as `hamming` or `hann` (a name of scipy.signal.get_window);
+            window and hop in ms; the even DFT length; number of bins or mel filters; and `floor`.
 
     Returns:
-        The spectrogram, float16 [t f] with f = `settings.bins`, and the root mean square of the samples.
+        The spectrogram, float16 [t f] with f = `settings.bins`, and the root mean square of the samples, a
+        float, 0 without samples.
 
     Raises:
-        ValueError: the frontend or window is unknown, or `bins` is above `dft // 2 + 1` without mel filters.
-            Errors of the iterable, such as MediaError, pass through.
+        ValueError: the frontend or window is unknown, `bins` is below 1, or above `dft // 2 + 1` without mel
+            filters, or the samples are not mono. Errors of the iterable, such as MediaError, pass through.
         librosa.ParameterError: samples are not finite, `hop_ms` is below one sample, or the window is longer
             than the DFT.
         ModuleNotFoundError: librosa is not installed.
@@ -104,7 +107,10 @@ def loud_span(spectrogram: Float[np.ndarray, "t f"], settings: AudioSettings) ->
 def _check_frontend(settings: AudioSettings) -> None:
     """Raises ValueError if the frontend of the settings is unknown; returns nothing."""
     if settings.frontend not in FRONTENDS:
-        raise ValueError(f"audio frontend {settings.frontend!r}: expected one of {', '.join(FRONTENDS)}")
+        raise ValueError(
+            f"audio frontend {settings.frontend!r}: expected one of {', '.join(FRONTENDS)}; correct"
+            " audio.frontend in the settings of the preparation"
+        )
 
 
 def _spectrogram_frames(
@@ -112,9 +118,10 @@ def _spectrogram_frames(
 ) -> Float16[np.ndarray, "t f"]:
     """Computes the spectrogram, float16 [t f], of all frames that are completely inside `samples`.
 
-    `hop` is the step between frames in samples. t is 0 if there are fewer samples than the length of the DFT.
-    Raises ValueError if the window is unknown, librosa.ParameterError if samples are not finite, `hop` is 0
-    or the window is longer than the DFT, ModuleNotFoundError if librosa is not installed.
+    The values are those of `log_spectrogram` for `settings.frontend`. `hop` is the step between frames in
+    samples. t is 0 if there are fewer samples than the length of the DFT. Raises ValueError if the window is
+    unknown, KeyError if the frontend is, librosa.ParameterError if samples are not finite, `hop` is 0 or the
+    window is longer than the DFT, ModuleNotFoundError if librosa is not installed.
     """
     import librosa  # takes a second, at the first call
 
@@ -148,8 +155,9 @@ def _magnitude_db(spectrum: Complex[np.ndarray, "j t"], settings: AudioSettings)
 def mel_filters(sample_rate: int, dft: int, num_filters: int) -> Float[np.ndarray, "f j"]:
     """Returns triangular mel filters of equal area from 0 Hz to half the sample rate, on Slaney's scale.
 
-    The array is [f j]: one row for each of the f = `num_filters` filters, and one column for each of the j
-    = `dft // 2 + 1` bins of the spectrum. Raises ModuleNotFoundError if librosa is not installed.
+    `sample_rate` is in Hz. The array is float32 [f j]: one row for each of the f = `num_filters` filters, by
+    ascending frequency, and one column for each of the j = `dft // 2 + 1` bins of the spectrum. Raises
+    ModuleNotFoundError if librosa is not installed.
     """
     import librosa
 

@@ -25,7 +25,7 @@ def write_shards(
 
     Args:
       plan: the plan of all shards.
-      shards: numbers of the shards to write.
+      shards: numbers of the shards to write, from 0 to `plan.num_shards` - 1.
       root: folder that the paths in the manifest are relative to.
       job: what all clips have in common: the settings of the preparation, the name of the corpus, the number
         of classes, and the paths of the ONNX files.

@@ -40,9 +40,9 @@ __all__ = [*sorted(_MODULE_BY_NAME), *_SUBPACKAGES, "__version__"]
 
 
 def __getattr__(name: str) -> object:
-    """Returns a public name or a subpackage, which is imported when it is first used, or the version as text.
+    """Returns a public name or the subpackage `settings`, or, for `__version__`, the version as text.
 
-    Raises AttributeError if there is no such public name.
+    They are imported when they are first used. Raises AttributeError if there is no such public name.
     """
     if name in _MODULE_BY_NAME:
         value = getattr(import_module(f"emofuse_jax.{_MODULE_BY_NAME[name]}"), name)
@@ -51,11 +51,13 @@ def __getattr__(name: str) -> object:
     elif name == "__version__":
         value = import_module("emofuse_jax.utils.versions").EMOFUSE_VERSION
     else:
-        raise AttributeError(f"module 'emofuse_jax' has no attribute {name!r}")
+        raise AttributeError(
+            f"module 'emofuse_jax' has no attribute {name!r}; dir(emofuse_jax) lists the names"
+        )
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    """Returns the sorted list of the public names."""
+    """Returns the sorted list of the public names, with the subpackage `settings` and `__version__`."""
     return sorted(__all__)

@@ -74,10 +74,12 @@ def read_corpus(
       A Corpus: `name`; `classes`, a tuple of their names; `clips`, a tuple of `MediaClip` ordered by clip_id;
       `sex`, a dict from speaker to `f` or `m`, if known; `notes`, a tuple of lines; `root`, the absolute path
       of its folder; `class_map`, the dict from original class name to name in `classes` (empty: unchanged);
-      and `protocols`, a tuple of `EvaluationProtocol` (name, speakers, and the test speakers of each fold).
-      A `MediaClip` has clip_id, path, label (index into `classes`; -1: unlabelled), speaker, start and end in
-      seconds of the file (None: its beginning or end), half of the picture (`left`, `right`, or empty: all),
-      and take, a name that clips of one event share (empty: none).
+      and `protocols`, a tuple of `EvaluationProtocol`: `name`, `speakers` (a tuple), `folds` (a tuple with
+      the tuple of test speakers of each fold) and `validation` (the same for validation; empty: a seeded
+      choice). A `MediaClip` has clip_id, path (begins with `source`; absolute for `folder` and `composite`),
+      label (index into `classes`; -1: unlabelled), speaker, start and end in seconds of the file (None: its
+      beginning or end), half of the picture (`left`, `right`, or empty: all), and take, a name that clips of
+      one event share (empty: none).
 
     Raises:
       ValueError: the corpus or a choice is unknown, an installed reader can't be imported, a table of the
@@ -113,6 +115,7 @@ def read_corpus(
         if previous.clip_id == clip.clip_id:
             raise ValueError(
                 f"{clip.path}: clip_id {clip.clip_id!r} is used twice, also for {previous.path}; remove one"
+                " of these files or table rows"
             )
     root = corpus.root or (source if os.path.isdir(source) else os.path.dirname(source))
     return dataclasses.replace(corpus, clips=clips, root=os.path.abspath(root))
@@ -120,5 +123,7 @@ def read_corpus(
 
 def _validate_choice(corpus: str, field: str, value: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
-        raise ValueError(f"{field}={value!r}: corpus {corpus} offers {', '.join(allowed) or 'no choice'}")
+        raise ValueError(
+            f"{field}={value!r}: corpus {corpus} offers {', '.join(allowed) or 'no choice, leave it out'}"
+        )
     return value

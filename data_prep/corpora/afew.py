@@ -35,9 +35,10 @@ UNKNOWN_SPEAKERS_NOTE = (
 def read_corpus(source: str) -> Corpus:
     """Returns a `Corpus` with the clips of Train and Val in the folder `source`, and seven original classes.
 
-    The classes are angry, disgust, fearful, happy, neutral, sad and surprised. A clip has a clip_id such as
-    `Train/Angry/000046280`, its path, which begins with `source`, and a label, an index into the classes.
-    Speakers are unknown: the speaker of each clip is its clip_id. If both parts have clips, `protocols` has
+    The classes are, in this order, angry, disgust, fearful, happy, neutral, sad and surprised. A clip has a
+    clip_id such as `Train/Angry/000046280`, its path, which begins with `source`, and a label, an index into
+    the classes. Clips are ordered by part (Train first), class and path. Speakers are unknown: the speaker of
+    each clip is its clip_id, and `sex` is empty. If both parts have clips, `protocols` has
     `afew_official`, one fold that trains on Train and tests on Val; otherwise it is empty. Notes say that
     speakers are unknown, and list differences from the published numbers. If `source` has neither part, the
     corpus has no clips, and no error is raised.

@@ -47,10 +47,11 @@ EXPECTED_BASIC_CLIPS = 521
 def read_corpus(source: str) -> Corpus:
     """Returns a `Corpus` with the clips below `source` that the annotation sheet names.
 
-    It has the 13 original classes. A clip has a clip_id such as `S001_001`, its path, which begins with
-    `source`, a label, an index into the classes, and the speaker, such as `S001`. Files that are not in the
-    sheet are left out, as are names in the sheet without a file. Notes list both, and differences from the
-    published numbers.
+    The 13 classes are, in this order, angry, bored, bothered, concentrating, contempt, disgust, fearful,
+    happy, neutral, sad, surprised, thinking and unsure. A clip has a clip_id such as `S001_001`, its path,
+    which begins with `source`, a label, an index into the classes, and the speaker, such as `S001`. Clips are
+    ordered by clip_id; `sex` is empty. Files that are not in the sheet are left out, as are names in the
+    sheet without a file; there may be no clips. Notes list both, and differences from the published numbers.
 
     Raises:
       ValueError: there is no sheet, it is neither CSV in UTF-8 nor a valid .xlsx file, or it has no column of
@@ -87,9 +88,10 @@ def read_corpus(source: str) -> Corpus:
 def _read_labels(sheet_path: str) -> dict[str, str]:
     """Returns a dict with the class name of each clip of a sheet, such as `{"S001_001": "angry"}`.
 
-    Names of clips are in capitals, as in `S001_001`, without folder and extension. Raises ValueError if the
-    sheet is neither CSV in UTF-8 nor a valid .xlsx file, or has no column of clips, no column of emotions, or
-    an unknown emotion; OSError if it can't be read; ModuleNotFoundError if it is .xlsx and openpyxl is not
+    Names of clips are in capitals, as in `S001_001`, without folder and extension. Class names are those of
+    CLASSES: angry, bored, bothered, and so on. The last row of a clip counts. Raises ValueError if the sheet
+    is neither CSV in UTF-8 nor a valid .xlsx file, or has no column of clips, no column of emotions, or an
+    unknown emotion; OSError if it can't be read; ModuleNotFoundError if it is .xlsx and openpyxl is not
     installed.
     """
     rows = _read_rows(sheet_path)
@@ -107,7 +109,7 @@ def _read_labels(sheet_path: str) -> dict[str, str]:
             if row[emotion_column].lower() not in EMOTION_TO_CLASS:
                 raise ValueError(
                     f"{sheet_path}: row {row_number}: emotion {row[emotion_column]!r} is unknown, expected"
-                    f" one of {', '.join(EMOTION_TO_CLASS)}"
+                    f" one of {', '.join(EMOTION_TO_CLASS)}; correct it"
                 )
             labels[row[clip_column].upper()] = EMOTION_TO_CLASS[row[emotion_column].lower()]
     return labels
@@ -118,8 +120,8 @@ def _find_column(
 ) -> int:
     """Returns the index of the column with the most cells for which `is_match` is true; the first of equals.
 
-    `rows` have equal lengths. Raises ValueError, which says that no column contains `content`, if no cell
-    matches.
+    The index counts from 0; `is_match` gets the text of a cell. `rows` have equal lengths. Raises ValueError,
+    which says that no column contains `content`, if no cell matches.
     """
     counts = [sum(bool(is_match(cell)) for cell in column) for column in zip(*rows, strict=True)]
     if not any(counts):

@@ -17,6 +17,8 @@ def identity_class_map(*names: str) -> dict[str, str]:
 def apply_class_map(corpus: Corpus, class_maps: dict[str, dict[str, str]], map_name: str | None) -> Corpus:
     """Returns the corpus with its classes renamed, merged or left out; unchanged if there are no class maps.
 
+    Unless it is unchanged, the result has the map as `class_map`.
+
     Args:
       corpus: the corpus with its original classes.
       class_maps: class maps by name; each maps original class names to new ones. New classes have the order

@@ -53,14 +53,15 @@ def read_corpus(source: str) -> Corpus:
 
     A clip has the name of its file as clip_id, such as `01+05_happy_000.mkv`, an absolute path, a label, and
     a speaker: the names of the voice speaker and of the face speaker, joined by `+`. The label is an index
-    into `classes`, the class names in alphabetical order. The notes name the two source corpora and list what
-    was left out. The name is `composite_demo` if one of them is the demo corpus, otherwise `composite`.
+    into `classes`, the class names in alphabetical order. Clips have the order of composite.csv; `sex` and
+    `protocols` are empty. The notes name the two source corpora and list what was left out. The name is
+    `composite_demo` if one of them is the demo corpus, otherwise `composite`.
 
     Raises:
       FileNotFoundError: composite.json or composite.csv does not exist.
       OSError: one of these files can't be read.
-      ValueError: composite.json is not JSON or lacks a field, or composite.csv is not CSV in UTF-8 or a
-        column or value in it is missing, unknown or wrong.
+      ValueError: composite.json is not a JSON object, lacks a field or has one of a wrong type, or
+        composite.csv is not CSV in UTF-8 or a column or value in it is missing, unknown or wrong.
     """
     sources_path = os.path.join(source, SOURCES_FILE)
     try:
@@ -77,14 +78,17 @@ def read_corpus(source: str) -> Corpus:
 
 
 def pair_clips(voice_corpus: Corpus, face_corpus: Corpus, seed: int) -> tuple[list[ClipPair], list[str]]:
-    """Pairs the clips of two corpora by label, at random with a fixed seed.
+    """Pairs the clips of two corpora by label, at random with the seed `seed`, 0 or larger.
 
     Returns:
-      A list of pairs (`ClipPair`: name, label as class name, speaker, voice clip, face clip), and a list of
-      two lines that state how many clips of each corpus have no partner.
+      A list of pairs, ordered by voice speaker, class (as in `voice_corpus`) and number, and a list of two
+      lines that state how many clips of each corpus have no partner. A `ClipPair` has `name`, such as
+      `01+05_happy_000` (special characters as in URLs), `label` (a class name), `speaker`, such as `01+05`,
+      and the clips `voice` and `face`, each a `MediaClip`.
 
     Raises:
-      ValueError: the corpora have fewer than 2 classes in common, or fewer than 3 pairs of speakers.
+      ValueError: the corpora have fewer than 2 classes in common, or fewer than 3 pairs of speakers; `seed`
+        is negative; or a name is not valid in UTF-8.
     """
     classes = [name for name in voice_corpus.classes if name in face_corpus.classes]
     speaker_pairs = pair_speakers(voice_corpus, face_corpus, seed)
@@ -116,9 +120,9 @@ def pair_clips(voice_corpus: Corpus, face_corpus: Corpus, seed: int) -> tuple[li
 def pair_speakers(voice_corpus: Corpus, face_corpus: Corpus, seed: int) -> list[tuple[str, str]]:
     """Returns (voice speaker, face speaker) pairs, chosen at random with a fixed seed, in sorted order.
 
-    Each speaker is in at most one pair. Speakers of the same known sex are paired first, then the others in
-    any combination; those without a partner are left out. The list is empty if one of the corpora has no
-    clips.
+    Each speaker of a corpus is in at most one pair. Speakers of the same known sex are paired first, then the
+    others in any combination; those without a partner are left out. The list is empty if one of the corpora
+    has no clips. Raises ValueError if `seed` is negative.
     """
     rng = np.random.default_rng(seed)
     speaker_pairs: list[tuple[str, str]] = []
@@ -146,7 +150,7 @@ def pair_speakers(voice_corpus: Corpus, face_corpus: Corpus, seed: int) -> list[
 def group_by_speaker_and_label(corpus: Corpus) -> dict[tuple[str, str], list[MediaClip]]:
     """Returns a dict from (speaker, class name) to the list of that speaker's clips of that class.
 
-    Unlabelled clips are left out. A missing key gives an empty list.
+    Lists have the order of `corpus.clips`. Unlabelled clips are left out. A missing key gives an empty list.
     """
     groups: dict[tuple[str, str], list[MediaClip]] = collections.defaultdict(list)
     for clip in corpus.clips:
@@ -160,11 +164,12 @@ def make_composite(
 ) -> tuple[int, list[str]]:
     """Writes a composite clip for each pair of clips of two corpora, and composite.csv and composite.json.
 
-    Files of clips are named `<voice speaker>+<face speaker>_<class>_<number>.mkv`. An existing file is not
-    written again, even if other corpora or another seed paired other clips for it; use a new directory for
-    those. composite.csv has the columns path, label (class name) and speaker. composite.json has `note`,
+    Files of clips are named `<voice speaker>+<face speaker>_<class>_<number>.mkv`; the number has three
+    digits. An existing clip is not written again, even if other corpora or another seed paired other clips
+    for it; use a new directory for those. composite.csv and composite.json are replaced. composite.csv has
+    the columns path (the file name), label (class name) and speaker. composite.json has `note`,
     `voice_corpus` and `face_corpus` (names), `seed`, `left_out`, and `films`: clip_id, speaker and path of
-    the two sources of each file.
+    the two sources, `voice` and `face`, of each file.
 
     Args:
       voice_corpus: corpus that the audio is taken from.
@@ -173,12 +178,13 @@ def make_composite(
       seed: seed of the pairing, 0 or larger.
 
     Returns:
-      The number of composite clips, and a list of lines for everything that was left out: clips without a
-      partner, and pairs with a file that can't be read or written.
+      The number of composite clips, including those that existed, and a list of lines for everything that was
+      left out: clips without a partner, and pairs with a file that can't be read or written.
 
     Raises:
-      ValueError: the corpora have fewer than 2 classes in common, or fewer than 3 pairs of speakers; or
-        `seed` is negative.
+      ValueError: the corpora have fewer than 2 classes in common, or fewer than 3 pairs of speakers; `seed`
+        is negative; a name or path is not valid in UTF-8; or Matroska does not support the codec of a
+        video, such as FLV1.
       OSError: the directory, a complete clip, composite.csv or composite.json can't be written.
     """
     if seed < 0:
@@ -216,9 +222,10 @@ def make_composite(
 def write_pair(clip_pair: ClipPair, path: str) -> None:
     """Writes a pair as one Matroska file, atomically: the video is copied, the audio is encoded as FLAC.
 
-    The file begins at 0 and ends with the shorter of both. Raises MediaError if a source file can't be read
-    or lacks the video or audio, if the face clip is only a part of its file, or if encoding or writing fails;
-    OSError if the complete file can't be moved to `path`.
+    The file begins at 0 and ends with the shorter of both; an existing one is replaced. Raises MediaError if
+    a source file can't be read or lacks the video or audio, if the face clip is only a part of its file, or
+    if encoding or writing fails; ValueError if Matroska does not support the codec of the video, such as
+    FLV1; OSError if the complete file can't be moved to `path`.
     """
     face_info, voice_info = probe_media(clip_pair.face.path), probe_media(clip_pair.voice.path)
     if clip_pair.face.start is not None or clip_pair.face.end is not None or clip_pair.face.half:
@@ -267,8 +274,9 @@ def write_pair(clip_pair: ClipPair, path: str) -> None:
 def atomic_path(path: str) -> Iterator[str]:
     """Yields the temporary path `<path>.part`, to which the block writes a file.
 
-    Moves that file to `path` after the block; removes it if the block raises, and passes the error
-    through. Raises OSError if the file can't be moved, for example because the block wrote none.
+    Moves that file to `path` after the block, replacing an existing one; removes it if the block raises, and
+    passes the error through. Raises OSError if the file can't be moved, for example because the block wrote
+    none.
     """
     temporary_path = f"{path}.part"
     try:

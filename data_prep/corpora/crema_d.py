@@ -43,16 +43,18 @@ VOTES_FILE, ACTORS_FILE = "summaryTable.csv", "VideoDemographics.csv"
 def read_corpus(source: str, labels: str = "intended") -> Corpus:
     """Returns a `Corpus` with the clips below `source`; video files are preferred to audio files.
 
-    The classes are angry, disgust, fearful, happy, neutral and sad; `sex` has `f` or `m` by actor, and is
-    empty without VideoDemographics.csv. A clip has a clip_id such as `1001_DFA_ANG_XX`, its path, which
+    The classes are, in this order, angry, disgust, fearful, happy, neutral and sad; `sex` has `f` or `m` by
+    actor, and is empty without VideoDemographics.csv. Clips are ordered by clip_id; there are none if no file
+    name fits. A clip has a clip_id such as `1001_DFA_ANG_XX`, its path, which
     begins with `source`, a label, an index into the classes, and the actor, such as `1001`, as speaker. Four
     clips that are known to be broken are left out. Notes list left out and missing clips and differences from
     the published numbers.
 
     Args:
       source: folder of the corpus.
-      labels: `intended`: the emotion that the actor had to show; `perceived`: the majority vote of raters who
-        saw video with audio. Clips without a majority are left out, and a note names them.
+      labels: `intended`: the emotion that the actor had to show; `perceived` (or any other text): the
+        majority vote of raters who saw video with audio. Clips without a majority are left out, and a note
+        names them.
 
     Raises:
       ValueError: a table is not a CSV file in UTF-8 or lacks a column or a value, or `labels` is `perceived`
@@ -94,9 +96,9 @@ def _make_clip(name: str, path: str, match: re.Match[str]) -> MediaClip:
 def _read_columns(paths: list[str], file_name: str, key_column: str, value_column: str) -> dict[str, str]:
     """Returns a dict from each text in `key_column` of a CSV file to the text in `value_column`.
 
-    If a key is a path, folder and extension are removed. The CSV file is the first of `paths` with the name
-    `file_name`; the dict is empty if there is none. Raises ValueError if the file is not a CSV file in UTF-8
-    or a column or value is missing, OSError if it can't be read.
+    If a key is a path, folder and extension are removed. The last row of a key counts. The CSV file is the
+    first of `paths` with the name `file_name`; the dict is empty if there is none. Raises ValueError if the
+    file is not a CSV file in UTF-8 or a column or value is missing, OSError if it can't be read.
     """
     path = next((path for path in paths if os.path.basename(path) == file_name), None)
     if path is None:
@@ -104,10 +106,14 @@ def _read_columns(paths: list[str], file_name: str, key_column: str, value_colum
     with open_csv(path, "download it again") as file:
         rows = list(csv.DictReader(file))
     if rows and not {key_column, value_column} <= rows[0].keys():
-        raise ValueError(f"{path}: row 1: expected the columns {key_column} and {value_column}")
+        raise ValueError(
+            f"{path}: row 1: expected the columns {key_column} and {value_column}; download it again"
+        )
     for row_number, row in enumerate(rows, 2):
         if row[key_column] is None or row[value_column] is None:
-            raise ValueError(f"{path}: row {row_number}: expected a {key_column} and a {value_column}")
+            raise ValueError(
+                f"{path}: row {row_number}: expected a {key_column} and a {value_column}; download it again"
+            )
     return {file_stem(row[key_column]): row[value_column] for row in rows}
 
 

@@ -41,11 +41,11 @@ PARAMETERS_FILE, TABLE_FILE = "demo.json", "demo.csv"
 def read_corpus(source: str) -> Corpus:
     """Returns the complete demo corpus in the directory `source`, a `Corpus` with six classes.
 
-    These are neutral, happy, sad, angry, fearful and surprised. A clip has a clip_id such as
-    `01-03-01-01-01-12`, a path, which begins with `source`, a label, an index into the classes, and a speaker
-    "01", "02", ...; odd ones are male. Notes count the damaged clips. Raises FileNotFoundError if
-    demo.csv does not exist (the corpus is incomplete), ValueError if it is not CSV in UTF-8 or a row is
-    wrong, OSError if it can't be read.
+    These are, in this order, neutral, happy, sad, angry, fearful and surprised. Clips are ordered by clip_id;
+    each has a clip_id such as `01-03-01-01-01-12`, a path, which begins with `source`, a label, an index into
+    the classes, and a speaker "01", "02", .... `sex` is `m` for odd speakers, otherwise `f`. Notes count the
+    damaged clips. Raises FileNotFoundError if demo.csv does not exist (the corpus is incomplete), ValueError
+    if it is not CSV in UTF-8 or a row is wrong, OSError if it can't be read.
     """
     demo_clips = read_demo_clips(source)
     clips = tuple(MediaClip(c.clip_id, os.path.join(source, c.path), c.label, c.speaker) for c in demo_clips)
@@ -105,7 +105,7 @@ def accuracy_ceilings(clips: Iterable[DemoClip]) -> dict[str, float]:
     """
     counts = Counter(clip.damage for clip in clips)
     if not counts:
-        raise ValueError("accuracy ceilings: no clips, expected at least one")
+        raise ValueError("accuracy_ceilings: clips is empty, expected at least one; pass those of demo.csv")
     ceilings_by_damage = {damage: _ceilings_for_damage(damage) for damage in counts}
     return {
         name: sum(count * ceilings_by_damage[damage][name] for damage, count in counts.items())
@@ -175,13 +175,13 @@ def write_corpus(
       directory: directory to write, created if missing.
       speakers: number of speakers, 1 to 99.
       clips_per_speaker: number of clips of each speaker, 1 to 1000.
-      seed: seed of everything, 0 to 2**31.
-      workers: number of processes; None or 0: one for each core.
+      seed: seed of everything, 0 to 2**31 (included).
+      workers: number of processes, 1 or more; None or 0: one for each core.
       progress: called after each clip with the number of finished clips and of all clips; None: not called.
 
     Raises:
-      ValueError: a number is out of range, `directory` contains a demo corpus with other parameters, or its
-        demo.json is not a JSON object.
+      ValueError: one of these numbers is out of range, `directory` contains a demo corpus with other
+        parameters, or its demo.json is not a JSON object.
       OSError: a file can't be read or written.
       av.FFmpegError: FFmpeg can't encode H.264 or AAC.
     """

@@ -23,11 +23,12 @@ EXPECTED_COUNTS = ExpectedCounts(clips=1263, speakers=43)
 def read_corpus(source: str) -> Corpus:
     """Returns a `Corpus` with all clips below `source` and the six original classes.
 
-    These are angry, disgust, fearful, happy, sad and surprised. Subject, emotion and sentence are read from
-    the file names. A clip has a clip_id such as `s01_an_1`, its path, which begins with `source`, a label, an
-    index into the classes, and the subject, such as `01`, as speaker. Notes list files with other names,
-    which are left out, files in the folder of another subject, and differences from the published numbers. If
-    no file name fits, the corpus has no clips.
+    These are, in this order, angry, disgust, fearful, happy, sad and surprised. Subject, emotion and sentence
+    are read from the file names. A clip has a clip_id such as `s01_an_1`, its path, which begins with
+    `source`, a label, an index into the classes, and the subject, such as `01`, as speaker. Clips have the
+    order of `find_media_files`, by folder and name. Notes list files with other names, which are left out,
+    files in the folder of another subject, and differences from the published numbers. If no file name fits,
+    or `source` is not a folder that can be read, the corpus has no clips.
     """
     clips, unrecognised, misplaced = [], [], []
     for path in find_media_files(source):

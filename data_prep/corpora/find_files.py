@@ -9,7 +9,8 @@ MEDIA_EXTENSIONS = (".mp4", ".avi", ".flv", ".mov", ".mkv", ".webm", ".wav", ".f
 def find_files(source: str) -> Iterator[str]:
     """Yields the paths of all files below `source`, sorted within each folder, without hidden files.
 
-    Paths begin with `source`; names of hidden files begin with a dot. Follows symbolic links, but visits each
+    Paths begin with `source`; the files of a folder come before those of its subfolders. Names of hidden
+    files begin with a dot; other files in hidden folders are yielded. Follows symbolic links, but visits each
     folder only once. Yields nothing if `source` is not a folder; folders that can't be read are left out.
     """
     visited = set()
@@ -27,7 +28,8 @@ def find_media_files(source: str) -> Iterator[str]:
     """Yields the paths of the files below `source` with one of the extensions in MEDIA_EXTENSIONS.
 
     These are mp4, avi, flv, mov, mkv, webm, wav, flac and mp3, in small or capital letters. Paths begin with
-    `source` and are sorted within each folder; hidden files are left out. Yields nothing if `source` is not a
+    `source` and are sorted within each folder, before those of its subfolders; hidden files are left out, but
+    not files in hidden folders. Yields nothing if `source` is not a
     folder.
     """
     return (path for path in find_files(source) if path.lower().endswith(MEDIA_EXTENSIONS))

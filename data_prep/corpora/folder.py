@@ -25,10 +25,12 @@ def read_corpus(source: str) -> Corpus:
     speaker, and optionally start and end (seconds of the media file; empty: its beginning and end), take (a
     name that clips of one event share) and half (`left` or `right`, if two people share the picture).
 
-    A clip has as clip_id its path in the file, with `@<start>-<end>` and the half if they are set, such as
-    `a.mp4@1.5-3left`. It also has an absolute path, a label (index into the classes; -1: unlabelled), the
-    speaker, start and end (None if empty), half and take. `root` is the absolute path of the folder of the
-    file; `sex` and `notes` are empty.
+    Clips have the order of the rows; media files are not opened and need not exist. A clip has as clip_id its
+    path in the file, with `@<start>-<end>` if one of them is set (an empty start gives 0, an empty end
+    nothing, as in `a.mp4@1.5-`), and the half if it is set, such as `a.mp4@1.5-3left`. It also has an
+    absolute path, a label (index into the classes; -1: unlabelled), the speaker, start and end (None if
+    empty), half and take. `root` is the absolute path of the folder of the file; `sex`, `notes` and
+    `protocols` are empty.
 
     Args:
       source: a CSV file, or a folder with exactly one CSV file.
@@ -37,7 +39,7 @@ def read_corpus(source: str) -> Corpus:
       ValueError: a folder does not have exactly one CSV file, the file is not CSV in UTF-8, or a column or
         value is missing, unknown or wrong; the message names the file, row and column.
       FileNotFoundError: the file does not exist.
-      OSError: the file can't be read.
+      OSError: the file or folder can't be read.
     """
     csv_path = _find_csv(source)
     rows = _read_rows(csv_path)
@@ -82,7 +84,8 @@ def _parse_clip(csv_path: str, line_number: int, row: dict[str, str], classes: t
     start, end = (_parse_seconds(csv_path, line_number, name, row.get(name, "")) for name in TIME_COLUMNS)
     if end is not None and end <= (start or 0.0):
         raise ValueError(
-            f"{csv_path}: row {line_number}: column end is {end:g}, expected more than start {start or 0:g}"
+            f"{csv_path}: row {line_number}: column end is {end:g}, expected more than start {start or 0:g};"
+            " correct one of them"
         )
     path = row["path"].replace("\\", "/")
     time_suffix = "" if start is None and end is None else f"@{row.get('start') or 0}-{row.get('end', '')}"

@@ -49,7 +49,9 @@ UTTERANCE_PATTERN = re.compile(r"\[(\d+\.\d+) - (\d+\.\d+)\]\t((Ses0\d)([FM])_\w
 def read_corpus(source: str, subset: str = "all") -> Corpus:
     """Returns a `Corpus` with the utterances of all sessions in `source`, one clip for each.
 
-    It has the 11 original classes and the sex of each speaker. A clip has a clip_id such as
+    The 11 classes are, in this order, neutral, happy, sad, angry, excited, frustrated, surprised, fearful,
+    disgust, other and no agreement; `sex` has `f` or `m` for each speaker. Clips are ordered by session,
+    dialogue and line. A clip has a clip_id such as
     `Ses01F_impro01_F000`, the path of its dialogue, which begins with `source`, a label, an index into the
     classes, start and end in seconds of the dialogue, and the speaker's half of the picture, `left` or
     `right`. A speaker is a session with the letter of the utterance (F or M), such as `Ses01F`. The name of a
@@ -59,7 +61,7 @@ def read_corpus(source: str, subset: str = "all") -> Corpus:
 
     Args:
       source: folder of the corpus, with the folders Session1 to Session5.
-      subset: `all`, or `improvised` for improvised dialogues only.
+      subset: `all`, or `improvised` (or any other text) for improvised dialogues only.
 
     Raises:
       ValueError: an evaluation file has no readable line or an unknown label.
@@ -98,7 +100,8 @@ def _find_evaluation_files(source: str) -> list[str]:
 def _find_media(evaluation_path: str) -> str | None:
     """Returns the path of the video file of a dialogue, else of its audio file, or None if neither exists.
 
-    `evaluation_path` is the evaluation file of the dialogue, whose name and folder determine the paths.
+    For the evaluation file `evaluation_path`, `<folder>/<name>.txt`, these are
+    `<folder>/../avi/DivX/<name>.avi` and `<folder>/../wav/<name>.wav`.
     """
     dialog_folder, name = (
         os.path.dirname(os.path.dirname(evaluation_path)),
@@ -124,7 +127,7 @@ def _read_utterances(evaluation_path: str, media_path: str) -> Iterator[MediaCli
         if code not in CODE_TO_CLASS:
             raise ValueError(
                 f"{evaluation_path}: utterance {dialogue}_{speaker}{number}: unknown label {code!r}, expected"
-                f" one of {', '.join(CODE_TO_CLASS)}"
+                f" one of {', '.join(CODE_TO_CLASS)}; copy the file from the corpus again"
             )
         yield MediaClip(
             f"{dialogue}_{speaker}{number}",

@@ -44,11 +44,12 @@ EXPECTED_COUNTS = ExpectedCounts(
 def read_corpus(source: str) -> Corpus:
     """Returns a `Corpus` with all speech takes in any folder below `source`, and the eight original classes.
 
-    The classes are neutral, calm, happy, sad, angry, fearful, disgust and surprised. Each take is one clip:
-    clip_id such as `01-05-01-01-01-12`; path of its best file (audio with video, else audio, else video),
-    which begins with `source`; label, an index into the classes; and the actor's number, such as `12`, as
-    speaker; odd numbers are male. Notes list unused and identical files and differences from the published
-    numbers. Raises OSError if a file is a broken link, or one of several files of equal size can't be read.
+    The classes are, in this order, neutral, calm, happy, sad, angry, fearful, disgust and surprised. Each
+    take is one clip: clip_id such as `01-05-01-01-01-12`; path of its best file (audio with video, else
+    audio, else video), which begins with `source`; label, an index into the classes; and the actor's number,
+    such as `12`, as speaker. Clips are ordered by clip_id; `sex` is `m` for odd numbers, otherwise `f`. Notes
+    list unused and identical files and differences from the published numbers. Raises OSError if a file is a
+    broken link, or one of several files of equal size can't be read.
     """
     takes: dict[str, list[tuple[int, str]]] = collections.defaultdict(list)
     song_count = 0

@@ -35,7 +35,8 @@ def list_differences(corpus: Corpus, expected: ExpectedCounts) -> list[str]:
 
     `expected` has the numbers `clips` and `speakers`, `classes` (number of clips by class name),
     `clips_per_speaker` (of each speaker), and the set `clip_ids`; a number of 0 and an empty set are not
-    compared. One line lists the clip_ids that are missing, and one those that are not expected.
+    compared. A line is such as `clips: 1439, expected 1440`. One line lists the clip_ids that are missing,
+    and one those that are not expected.
     """
     class_counts = collections.Counter(corpus.classes[clip.label] for clip in corpus.clips if clip.label >= 0)
     speaker_counts = collections.Counter(clip.speaker for clip in corpus.clips)
@@ -62,6 +63,6 @@ def list_differences(corpus: Corpus, expected: ExpectedCounts) -> list[str]:
 
 
 def format_names(title: str, names: Iterable[str]) -> list[str]:
-    """Returns a list with one line, `title (number of names): sorted names`; an empty list without names."""
+    """Returns a list with one line, `title (number): a, b, c` (sorted names); an empty list without names."""
     names = sorted(names)
     return [f"{title} ({len(names)}): {', '.join(names)}"] if names else []

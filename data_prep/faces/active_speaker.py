@@ -48,7 +48,8 @@ def score_speech(video_clip: VideoClip, clip_frames: ClipFrames, tracks: Sequenc
 
     Returns:
       One score from -1 to 1 for each person. All are 0 if the clip has no audio, is shorter than 0.48 s,
-      can't be decoded, or if the standard deviation of its loudness is below a tenth of the mean.
+      can't be decoded or has changed since it was probed, or if the standard deviation of its loudness is
+      below a tenth of the mean.
 
     Raises:
       ValueError: `video_clip.half` is not `left`, `right` or empty.
@@ -75,7 +76,8 @@ def score_speech(video_clip: VideoClip, clip_frames: ClipFrames, tracks: Sequenc
 def _sample_times(start: float, end: float) -> Float[np.ndarray, " m"]:
     """Returns times every 40 ms in the middle 3 s of a clip, or in all of a shorter clip.
 
-    `start`, `end` and the m times are in seconds of the file.
+    The first time is 20 ms after the beginning of that part. `start`, `end` and the m times are in seconds of
+    the file.
     """
     window_seconds = min(WINDOW_SECONDS, end - start)
     return (start + end - window_seconds) / 2 + (
@@ -86,9 +88,9 @@ def _sample_times(start: float, end: float) -> Float[np.ndarray, " m"]:
 def _measure_loudness(info: MediaInfo, times: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m-1"]:
     """Returns the root mean square of the audio between each two successive times, with full scale 1.
 
-    `times` are seconds of the file. There is one value fewer than the m times; it is 0 after the end of the
-    audio. Raises MediaError if the file has no audio, has changed since it was probed, or its audio can't be
-    decoded.
+    `times` are seconds of the file, at least one. There is one value fewer than the m times; it is 0 after
+    the end of the audio. Raises MediaError if the file has no audio, has changed since it was probed, or its
+    audio can't be decoded.
     """
     no_samples = np.zeros(0, np.float32)  # the audio may end before the first time
     waveform = np.concatenate([no_samples, *read_audio_blocks(info, times[0], times[-1], SAMPLE_RATE)])
@@ -121,7 +123,7 @@ def _measure_mouth_movement(
 
     This is the smallest difference over shifts of up to 2 pixels; crops have a standard deviation of about 1.
     There is one value for each two successive frames, so one fewer than the m frames. `faces` has the face in
-    each frame; raises ValueError if their numbers differ.
+    each frame; raises ValueError if their numbers differ, or if there are no frames.
     """
     mouths = np.stack([_crop_mouth(frame, face) for frame, face in zip(frames, faces, strict=True)])
     previous, inner_size = (
@@ -137,7 +139,8 @@ def _crop_mouth(frame: UInt8[np.ndarray, "h w 3"], face: Face) -> Float[np.ndarr
     """Returns a grey square around the mouth, float32 with zero mean and normalized contrast.
 
     Its height and width are 32 pixels (MOUTH_SIZE_PIXELS). The side of the square in the frame is 1.1 times
-    the distance between eyes and mouth.
+    the distance between eyes and mouth. Pixels outside the frame repeat the nearest edge pixel; a square of
+    one colour is all 0.
     """
     eyes, mouth = face.landmarks[:2].mean(0), face.landmarks[3:].mean(0)
     scale = MOUTH_SIZE_PIXELS / max(1.1 * float(np.hypot(*(mouth - eyes))), 1e-6)
@@ -153,7 +156,8 @@ def _crop_mouth(frame: UInt8[np.ndarray, "h w 3"], face: Face) -> Float[np.ndarr
 def _smoothed_correlation(a: Float[np.ndarray, " m"], b: Float[np.ndarray, " m"]) -> float:
     """Returns the Pearson correlation, -1 to 1, of two smoothed series; 0 if one of them is constant.
 
-    Smoothing is a moving average over 5 values. Raises ValueError if a series is empty.
+    Smoothing is a moving average over 5 values, only where all 5 exist. The series have equal lengths. Raises
+    ValueError if a series is empty.
     """
     a, b = (np.convolve(x, np.ones(SMOOTHING_FRAMES) / SMOOTHING_FRAMES, "valid") for x in (a, b))
     scale = a.std() * b.std()

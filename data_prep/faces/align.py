@@ -24,9 +24,9 @@ def level_eyes_transform(
 ) -> Float[np.ndarray, "2 3"]:
     """Returns the similarity transform that makes the eyes of `face` level, as a matrix M [2 3].
 
-    The point (x, y) of the frame is at `M @ (x, y, 1)` in an image with `size` x `size` pixels. `centre`
-    (x, y), in pixels of the frame, moves to the middle of this image; a pixel of the frame becomes `scale`
-    pixels wide.
+    The point (x, y) of the frame is at `M @ (x, y, 1)` in an image with `size` x `size` pixels, both in
+    pixels from the top left corner. `centre` (x, y), in pixels of the frame, moves to the middle of this
+    image; a pixel of the frame becomes `scale` pixels wide.
     """
     eyes = face.landmarks[1] - face.landmarks[0]
     angle = np.arctan2(eyes[1], eyes[0])
@@ -64,9 +64,9 @@ def _crop_around(
 ) -> tuple[UInt8[np.ndarray, "_ _ 3"], Float[np.ndarray, " 2"]]:
     """Returns the region of the frame that a crop of `side` pixels around the face can show, and its corner.
 
-    The region ends at the border of the frame and is reduced: each of its pixels is the mean of `factor` x
-    `factor` pixels. The corner is its top left one (x, y) in pixels of the original frame. If `factor` is 1,
-    the region is the complete frame and the corner (0, 0).
+    `side` is in pixels of the frame. The region ends at the border of the frame and is reduced: each of its
+    pixels is the mean of `factor` x `factor` pixels. The corner is its top left one (x, y) in pixels of the
+    original frame. If `factor` is 1, the region is the complete frame and the corner (0, 0).
     """
     if factor == 1:
         return np.ascontiguousarray(frame), np.zeros(2)

@@ -44,7 +44,7 @@ def apply_offsets(
 def to_squares(boxes: Real[np.ndarray, "n 4"]) -> Int[np.ndarray, "n 4"]:
     """Returns squares (x0 y0 x1 y1) with the same centres and the longer side, at least one pixel wide.
 
-    Corners and sides are rounded to whole pixels.
+    Corners and sides are rounded to whole pixels, halves to the even number.
     """
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     side = np.maximum(np.rint((boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True)), 1)

@@ -31,7 +31,8 @@ class Track:
     def last_face(self) -> Face:
         """The `Face` in the latest frame.
 
-        It has `box` (x0 y0 x1 y1) and five `landmarks` (x, y) in pixels of its frame, and `score`.
+        It has `box` (x0 y0 x1 y1) and five `landmarks` (x, y) in pixels of its frame, and `score`. Raises
+        StopIteration if the track has no faces.
         """
         return next(reversed(self.faces.values()))
 
@@ -58,7 +59,7 @@ def choose_track(
       frame_shape: height and width of the frames.
       score_speech: takes a list of tracks, one for each person, and returns r of each, the correlation of
         mouth movement and audio; None: speech is not scored.
-      person: 0: the person with the largest weight, 1: the second largest, and so on.
+      person: 0 or larger; 0: the person with the largest weight, 1: the second largest, and so on.
 
     Returns:
       A list with one `Face` (box, landmarks, score) for each frame, None if the person is not visible, and
@@ -90,8 +91,8 @@ def link_faces(faces_per_frame: list[list[Face]]) -> list[Track]:
     """Links all faces to tracks, one track for each person, in the order in which they appear.
 
     Each `Track` has `faces`, a dict from frame index to `Face`. A face extends the nearest track whose latest
-    face is at most 0.75 mean side lengths away and differs in size by a factor of 1.6 or less; otherwise it
-    begins a new track. The list is empty without faces.
+    face, however long ago, is at most 0.75 mean side lengths away and differs in size by a factor of 1.6 or
+    less; otherwise it begins a new track. The list is empty without faces.
     """
     tracks: list[Track] = []
     for frame_index, frame_faces in enumerate(faces_per_frame):
@@ -121,7 +122,8 @@ def match_faces(before: Sequence[Face], after: Sequence[Face]) -> list[tuple[int
 def face_distance(a: Face, b: Face) -> float:
     """Returns the distance of the centres of two faces in mean side lengths.
 
-    The distance is infinity if the sizes differ by more than a factor of 1.6 (MAX_SIZE_RATIO).
+    The side length of a face is the mean of width and height of its box. The distance is infinity if these
+    sizes differ by more than a factor of 1.6 (MAX_SIZE_RATIO).
     """
     side_a, side_b = _mean_side(a), _mean_side(b)
     if not 1 / MAX_SIZE_RATIO <= side_a / max(side_b, 1e-9) <= MAX_SIZE_RATIO:
@@ -132,8 +134,8 @@ def face_distance(a: Face, b: Face) -> float:
 def _track_weight(track: Track, frame_shape: tuple[int, int]) -> float:
     """Returns the sum over a track's faces of side length in pixels times position weight.
 
-    The position weight is 1 in the centre of the frame and 0.5 in a corner; `frame_shape` is height and
-    width.
+    The side length is the mean of width and height of the box. The position weight is 1 in the centre of the
+    frame and 0.5 in a corner; `frame_shape` is height and width.
     """
     frame_centre = np.array(frame_shape[::-1]) / 2
     faces = track.faces.values()

@@ -18,5 +18,5 @@ class Face:
 
     @property
     def centre(self) -> np.ndarray:
-        """Centre of the box (x, y) in pixels of the source frame, f32 [2]."""
+        """Centre of the box (x, y), f32 [2], in pixels of the frame in which the box is."""
         return (self.box[:2] + self.box[2:]) / 2

@@ -55,7 +55,7 @@ def detect_faces(frames: np.ndarray, *, min_face: float, min_score: float) -> li
     Args:
       frames: RGB images of equal size, uint8 [n h w 3].
       min_face: smallest detectable face, as a fraction of the frame's shorter side, in (0, 1].
-      min_score: lowest O-net score of a face.
+      min_score: lowest O-net score of a face, 0 to 1.
 
     Returns:
       A list of faces for each frame, best first; empty for a frame without faces. Each `Face` has a box [4]
@@ -94,12 +94,13 @@ def redetect_faces(
     Args:
       frames: RGB images of equal size, uint8 [n h w 3].
       known_faces: a list of the approximate faces of each frame; only their boxes are used.
-      min_score: lowest O-net score of a face.
+      min_score: lowest O-net score of a face, 0 to 1.
 
     Returns:
-      A list of the faces that were found for each frame, best first; empty for a frame without any. Each
-      `Face` has a box [4] (x0 y0 x1 y1) and five landmarks [5 2] (x, y) in pixels of the frames, and a score.
-      Faces score above `min_score` and overlap no better face by more than 0.7 of the smaller box.
+      A list of the faces that were found for each frame, best first, not in the order of `known_faces`; empty
+      for a frame without any. Each `Face` has a box [4] (x0 y0 x1 y1) and five landmarks [5 2] (x, y) in
+      pixels of the frames, and a score. Faces score above `min_score` and overlap no better face by more than
+      0.7 of the smaller box.
 
     Raises:
       ModuleNotFoundError: the `mtcnn` wheel with the weights, or joblib, is not installed.
@@ -179,10 +180,11 @@ def _landmarks_to_pixels(
 def _run_pnet(images: list[UInt8[np.ndarray, "h w 3"]], pyramid: Pyramid) -> _Candidates:
     """Runs P-net on all frames and returns its candidates: index of the frame, box and score of each.
 
-    Boxes are x0 y0 x1 y1 in pixels of `images`. For each frame, these are the 256 best boxes with scores
-    above 0.6, without those that overlap a better one (intersection over union) by more than 0.5 in the same
-    pyramid level or 0.7 in another. They are ordered by frame, best first. Raises ModuleNotFoundError,
-    OSError or ValueError if the weights are not installed, can't be read, or have another SHA-256.
+    Boxes are x0 y0 x1 y1 in pixels of `images`. Of the boxes of a frame with scores above 0.6, the 256 best
+    are taken; then those are removed that overlap a better one (intersection over union) by more than 0.5 in
+    the same pyramid level or 0.7 in another. They are ordered by frame, best first. Raises
+    ModuleNotFoundError, OSError or ValueError if the weights are not installed, can't be read, or have
+    another SHA-256.
     """
     batch_size = _bucket_size(len(images), 1)
     output = np.asarray(
@@ -291,5 +293,5 @@ def _run_network(
 
 
 def _bucket_size(count: int, minimum: int) -> int:
-    """Returns the smallest power of two that is at least `count` (above 0), or `minimum` if it is larger."""
+    """Returns the larger of `minimum` and the smallest power of two that is at least `count` (above 0)."""
     return max(minimum, 1 << (count - 1).bit_length())

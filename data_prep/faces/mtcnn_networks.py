@@ -26,10 +26,10 @@ Weights = list[Array]
 def get_weights(name: str) -> Weights:
     """Returns the weights of one network (`pnet`, `rnet` or `onet`) on the default device, cached by name.
 
-    They are a list of float32 JAX arrays: for each layer, in order, kernel, bias and, if PReLU follows, its
-    slope. Raises ModuleNotFoundError if the `mtcnn` wheel with the weights, or joblib, is not installed,
-    OSError if the wheel has no such file or it can't be read, ValueError if the file has another SHA-256 or
-    lz4 is not installed.
+    They are a list of float32 JAX arrays: for each layer, in order, kernel ([height width in out], or [in
+    out] of a dense layer), bias and, if PReLU follows, its slope. Raises ModuleNotFoundError if the `mtcnn`
+    wheel with the weights, or joblib, is not installed, OSError if the wheel has no such file or it can't be
+    read, ValueError if the file has another SHA-256 or lz4 is not installed.
     """
     return [jnp.asarray(array) for array in load_weights(name)]
 

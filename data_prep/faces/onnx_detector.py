@@ -82,7 +82,7 @@ def _detect_in_frame(
 def fit_frame(
     frame: UInt8[np.ndarray, "h w 3"], height: int, width: int
 ) -> tuple[UInt8[np.ndarray, "_ _ 3"], float]:
-    """Scales a frame to fit at the top left of a black image of `height` x `width` pixels.
+    """Scales a frame up or down to fit at the top left of a black image of `height` x `width` pixels.
 
     Returns the image, uint8 [height width 3], and the scale, the factor from frame pixels to image pixels.
     """

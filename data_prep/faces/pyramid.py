@@ -32,15 +32,16 @@ def plan_pyramid(height: int, width: int, min_face: float) -> Pyramid:
     """Plans the pyramid for frames of one size; in its finest level, the smallest face fills one P-net cell.
 
     Returns a Pyramid: `reduction_factor`, an integer, by which frames are reduced first; `level_sizes`,
-    height and width of each level; and for each of p cells of all levels `cell_boxes` [p 4] (x0 y0 x1 y1,
-    pixels of the reduced frame) and `cell_levels` [p], the index of its level. Frames are never enlarged. The
-    reduced frame has at least twice the resolution of the finest level if the frame has, so that the smallest
-    face still fills the 24 pixels of R-net. A frame with a side below 12 pixels has no levels.
+    height and width of each level, finest first; and for each of p cells of all levels `cell_boxes` [p 4] (x0
+    y0 x1 y1, pixels of the reduced frame) and `cell_levels` [p], the index of its level. Frames are never
+    enlarged. The reduced frame has at least twice the resolution of the finest level if the frame has, so
+    that the smallest face still fills the 24 pixels of R-net. A frame that has a side below 12 pixels before
+    the reduction has no levels.
 
     Args:
       height: height of the frames in pixels.
       width: width of the frames in pixels.
-      min_face: side of the smallest face, as a fraction of the frame's shorter side, in (0, 1].
+      min_face: side of the smallest face, as a fraction of the frame's shorter side, in (0, 1]; not checked.
     """
     if min(height, width) < PNET_CELL_SIZE:
         return Pyramid(1, (), np.zeros((0, 4), np.float32), np.zeros(0, int))
@@ -83,8 +84,8 @@ def downscale_frame(frame: UInt8[np.ndarray, "h w 3"], factor: int) -> UInt8[np.
 def build_levels(frames: list[np.ndarray], pyramid: Pyramid, batch_size: int) -> tuple[np.ndarray, ...]:
     """Returns one array for each pyramid level, uint8 [batch_size h w 3], with all frames at that size.
 
-    The sizes h, w are those of `pyramid.level_sizes`. `frames` are uint8 [height width 3], at most
-    `batch_size`. Rows without a frame are zero.
+    The sizes h, w are those of `pyramid.level_sizes`. `frames` are uint8 [height width 3], already reduced by
+    `pyramid.reduction_factor`, at most `batch_size`. Rows without a frame are zero.
     """
     levels = tuple(np.zeros((batch_size, *size, 3), np.uint8) for size in pyramid.level_sizes)
     for i, source in enumerate(frames):

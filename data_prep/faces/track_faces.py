@@ -39,8 +39,8 @@ def find_faces(
         a list of faces for each.
 
     Returns:
-      A list for each frame with its faces, in the order of `detect`; empty for a frame without faces. Each
-      `Face` has box, landmarks and score.
+      A list for each frame with its faces, as `detect` or `redetect` orders them; empty for a frame without
+      faces. Each `Face` has box, landmarks and score.
 
     Raises:
       ValueError: `detect` or `redetect` returns another number of lists than frames. Their own errors pass
@@ -74,8 +74,8 @@ def _predict_faces(
     """Returns the expected faces of the frames between searched frames with the same people, by frame index.
 
     `faces_by_frame` has the faces of each searched frame by frame index, `times` the time of each of n frames
-    in seconds. A frame is left out if the searched frames before and after it show no faces or different
-    people.
+    in seconds. The faces are ordered as `match_faces` orders the pairs, closest first. A frame is left out if
+    the searched frames before and after it show no faces or different people.
     """
     predicted = {}
     for start, end in itertools.pairwise(sorted(faces_by_frame)):
@@ -108,7 +108,8 @@ def interpolate_faces(
 ) -> list[Face]:
     """Returns the face of one person at each of m `times`, from n faces at `known_times`.
 
-    Both are in the same unit. Box, landmarks and score are interpolated linearly. Before the first and after
+    Both are in the same unit. n is at least 1; `known_times` may have any order, and of equal ones the first
+    counts. Box, landmarks and score are interpolated linearly. Before the first and after
     the last known time, the face is that of the nearest known time.
     """
     known_times, first_indices = np.unique(known_times, return_index=True)

@@ -40,7 +40,8 @@ def load_weights(name: str, directory: str | None = None) -> list[np.ndarray]:
       directory: folder of the weight files; default: that of the installed wheel.
 
     Returns:
-      A list of float32 arrays: for each layer, in order, kernel, bias and, if PReLU follows, its slope.
+      A list of float32 arrays: for each layer, in order, kernel ([height width in out], or [in out] of a
+      dense layer), bias and, if PReLU follows, its slope.
 
     Raises:
       ModuleNotFoundError: the wheel, or joblib, is not installed.

@@ -53,7 +53,8 @@ class ClippingMeter:
     def clipping_note(self) -> str:
         """Returns a note such as `audio is clipped in 7 % of samples`, or an empty string below 1 %.
 
-        A sample is clipped if any channel has at least the largest value of 16 bits, positive or negative.
+        Without any sample, it is empty too. A sample is clipped if any channel has at least the largest value
+        of 16 bits, positive or negative.
         """
         clipped_fraction = self.num_clipped / max(self.num_samples, 1)
         return (
@@ -80,7 +81,7 @@ def read_audio_blocks(
       meter: counts the decoded samples and the clipped ones; None: they are not counted.
 
     Yields:
-      Blocks of mono samples, float32 with full scale 1.
+      Blocks of mono samples, float32 with full scale 1, of any length; a block may be empty.
 
     Raises:
       MediaError: the file can't be opened or read, has changed since it was probed, or has no audio stream,
@@ -103,7 +104,8 @@ def tee_int16(
 ) -> Iterator[Float[np.ndarray, " n"]]:
     """Yields the blocks unchanged, and appends the bytes of each to `int16_bytes`, as int16.
 
-    Full scale 1 becomes 32767; values outside -1 to 1 are clipped. Errors of `blocks` pass through.
+    The bytes have the order of the machine. Full scale 1 becomes 32767; values outside -1 to 1 are clipped.
+    Errors of `blocks` pass through.
     """
     for block in blocks:
         int16_bytes += np.rint(np.clip(block, -1, 1) * 32767).astype(np.int16).tobytes()

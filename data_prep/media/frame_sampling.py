@@ -12,9 +12,10 @@ def frame_times(
 ) -> Float[np.ndarray, " s"]:
     """Returns the times of the sampled frames between `start` and `end`, all in seconds of the file.
 
-    There are s = `settings.frames` times. If `settings.sampling` is `even`, they are the centres of equal
-    parts of the clip. If it is `snippets`, they are those of `frames // snippet` runs of `settings.snippet`
-    consecutive frames of `track`. Raises ValueError for another value of `sampling`.
+    There are s = `settings.frames` times, a multiple of `settings.snippet`. If `settings.sampling` is `even`,
+    they are the centres of equal parts of the clip. If it is `snippets`, they are those of `frames //
+    snippet` runs of `settings.snippet` consecutive frames of `track`. Raises ValueError for another value of
+    `sampling`.
     """
     if settings.sampling == "even":
         return even_times(start, end, settings.frames)
@@ -35,10 +36,10 @@ def snippet_times(
 ) -> Float[np.ndarray, " s"]:
     """Returns the times of snippets, which are consecutive frames around the centres of equal parts.
 
-    There are `num_snippets` parts and `snippet_length` frames in each snippet, so s is their product. All
-    times are in seconds of the file. A snippet that would reach outside `start` to `end` is moved inside. If
-    there are fewer frames than `snippet_length`, the first and last frame are repeated. If there is none, the
-    frame that is on screen at `start` is used.
+    The frames are those of `track.times`. There are `num_snippets` parts and `snippet_length` frames in each
+    snippet, so s is their product. All times are in seconds of the file. A snippet that would reach outside
+    `start` to `end` is moved inside. If there are fewer frames than `snippet_length`, the first and last
+    frame are repeated. If there is none, the frame that is on screen at `start` is used.
     """
     times = np.sort(track.times)
     inside_indices = np.flatnonzero((times >= start - 1e-6) & (times < end - 1e-6))

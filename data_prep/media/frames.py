@@ -35,9 +35,10 @@ def read_frames(
       times: s times in seconds of the file, at least one.
 
     Returns:
-      A tuple: the s frames, RGB and upright, of height h and width w; their s times in seconds of the file;
-      and their scale, by which coordinates in a frame are divided to get source pixels. The scale is 1, or
-      below 1 if the shorter side is above 1080 pixels or all frames have more than 96 * 2**20 pixels in all.
+      A tuple: the s frames, RGB and upright, of height h and width w; the s times at which
+      these frames begin, in seconds of the file; and their scale, by which coordinates in a frame are divided
+      to get source pixels. The scale is 1, or below 1 if the shorter side is above 1080 pixels or all frames
+      have more than 96 * 2**20 pixels in all.
 
     Raises:
       MediaError: the file has no video stream, has changed since it was probed or can't be read, its index of
@@ -75,7 +76,7 @@ def read_frames(
 def find_shown_packets(track: VideoTrack, times: Float[np.ndarray, " s"]) -> Int[np.ndarray, " s"]:
     """Returns the packet index, in decoding order, of the frame that is on screen at each of s times.
 
-    `times` are seconds of the file. Before the first frame, this is the first frame.
+    `times` are seconds of the file; indices count from 0. Before the first frame, this is the first frame.
     """
     order = np.argsort(track.times, kind="stable")
     rank = np.searchsorted(track.times[order], np.asarray(times) + 1e-6, side="right") - 1
@@ -186,8 +187,8 @@ def _to_image(
 
     Returns the image, uint8 [h w 3], and its scale, the factor from source pixels to image pixels. The scale
     is 1, or below 1 if the shorter side is above 1080 pixels or `num_frames` such frames have more than 96 *
-    2**20 pixels. If there is a `reference_image`, the image has its size instead. Raises MediaError if the
-    pixel format can't be converted to RGB.
+    2**20 pixels. If there is a `reference_image`, the image has its size instead, which the scale does not
+    consider. Raises MediaError if the pixel format can't be converted to RGB.
     """
     memory_scale = math.sqrt(MAX_TOTAL_PIXELS / (num_frames * frame.width * frame.height))
     scale = min(1.0, MAX_SHORT_SIDE / min(frame.width, frame.height), memory_scale)

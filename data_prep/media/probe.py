@@ -93,9 +93,10 @@ class MediaInfo:
 def open_media(path: str) -> Iterator[av.container.InputContainer]:
     """Opens a media file, yields its PyAV container for the block, and closes it afterwards.
 
-    Raises MediaError if the file does not exist, can't be read, is empty, is not a regular file, or is not
-    in one of CONTAINER_FORMATS (mp4, matroska, avi, wav and others). An av.FFmpegError that the block raises
-    becomes a MediaError too; its other errors pass through.
+    Raises MediaError if the file does not exist, can't be read, is empty, is not a regular file, or is not in
+    one of CONTAINER_FORMATS: mov, mp4, matroska, webm, avi, mpeg, mpegts, mpegvideo, flv, asf, wav, w64,
+    flac, ogg, mp3, aac, aiff, caf, amr and au. An av.FFmpegError that the block raises becomes a MediaError
+    too; its other errors pass through.
     """
     try:
         file_status = os.stat(path)
@@ -224,7 +225,8 @@ def _first_playable(streams: Iterable[StreamT]) -> StreamT | None:
 def find_stream(container: av.container.InputContainer, index: int, kind: type[StreamT]) -> StreamT:
     """Returns stream `index` of an open file; `kind` is its class in PyAV, VideoStream or AudioStream.
 
-    Raises MediaError if the file has no such stream, because it has changed since it was probed.
+    Raises MediaError if stream `index` does not exist or is of another class, because the file has changed
+    since it was probed.
     """
     stream = container.streams[index] if index < len(container.streams) else None
     if not isinstance(stream, kind):

@@ -39,9 +39,10 @@ def read_clip_frames(video_clip: VideoClip, times: Float[np.ndarray, " s"]) -> C
     `video_clip` has `info`, the probed file, and `half`: `left`, `right`, or empty for the complete picture.
 
     Returns:
-      A ClipFrames: `frames`, uint8 RGB [s h w 3], cut to that half; their `times` [s] in seconds of the file;
-      `scale`, the factor from source pixels to frame pixels, at most 1; and `left_column`, the column of the
-      scaled picture at which the frames begin: source x is (frame x + `left_column`) / `scale`.
+      A ClipFrames: `frames`, uint8 RGB [s h w 3], cut to that half; `times` [s] at which these frames
+      begin, in seconds of the file; `scale`, the factor from source pixels to frame pixels, at most 1; and
+      `left_column`, the column of the scaled picture at which the frames begin: source x is (frame x +
+      `left_column`) / `scale`.
 
     Raises:
       MediaError: the file has no video stream, has changed since it was probed or can't be read, its index of

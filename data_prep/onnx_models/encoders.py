@@ -47,7 +47,8 @@ class RunnableModel(Protocol):
     def run(self, output_names: Sequence[str], inputs: Mapping[str, np.ndarray], /) -> list[np.ndarray]:
         """Returns the named outputs for these inputs, in the order of `output_names`.
 
-        `inputs` has an array for each input name. Raises an error of the model's library if the model fails.
+        `inputs` has an array for each input name. Raises an error of the model's library, of any class, if
+        the model fails.
         """
 
 
@@ -169,7 +170,9 @@ def open_session(path: str, sha256: str, threads: int) -> Session:
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no common class
-        raise ValueError(f"{path}: expected an ONNX model in one file: {_error_line(error)}") from error
+        raise ValueError(
+            f"{path}: expected an ONNX model in one file, export it again: {_error_line(error)}"
+        ) from error
 
 
 def encode_audio(
@@ -183,8 +186,8 @@ def encode_audio(
     Audio shorter than `encoder.layout.minimum_ms` is padded with zeros at the end.
 
     Args:
-      audio: n samples with full scale 1 if `encoder.layout.layout` is `waveform`; a spectrogram of t frames
-        and f bins if it is `spectrogram`.
+      audio: n mono samples with full scale 1, at `1000 / step_ms` Hz, if `encoder.layout.layout` is
+        `waveform`; a spectrogram of t frames and f bins if it is `spectrogram`.
       encoder: settings of the encoder: `sha256` of its file, `width` of its output, and `layout`.
       encoder_files: `encoder_files.audio` is the path of the ONNX file, `threads` the number of threads.
       step_ms: time in ms between two samples, or two frames of the spectrogram.
@@ -250,9 +253,9 @@ def normalize_audio(
     """Normalizes audio as a layout requires: n samples, or n spectrogram frames with f bins.
 
     Returns `x` itself for `none`, `(x - mean) / sqrt(var + 1e-7)` with the mean and variance of all of `x`
-    for `zero_mean_unit_variance`, and `(x - mean) / std` for a dict with the constants `mean` and `std`, one
-    number or f. Raises ValueError for another name or another number of constants, or if the dict lacks
-    `mean` or `std`.
+    for `zero_mean_unit_variance`, and `(x - mean) / std` for a dict with the constants `mean` and `std`, each
+    a number or a list of f numbers (of 1 for samples). Raises ValueError for another name or another number
+    of constants, or if the dict lacks `mean` or `std`.
     """
     if not isinstance(normalisation, str):
         for key in ("mean", "std"):
@@ -278,7 +281,8 @@ def preprocess_images(
 ) -> Float[np.ndarray, "n a b c"]:
     """Converts RGB images to `(byte * scale - mean) / std`, float32, with the channel order of the layout.
 
-    `layout` has `scale`, `mean`, `std` and the order `channels`, `rgb` or `bgr`. Returns [n 3 h w] if
+    `layout` has `scale`, the order `channels`, `rgb` or `bgr`, and `mean` and `std`, three numbers in that
+    order. Returns [n 3 h w] if
     `layout.layout` is `nchw`, [n h w 3] if it is `nhwc`.
     """
     x = images[..., ::-1] if layout.channels == "bgr" else images
@@ -295,7 +299,7 @@ def get_input_shape(session: Session, name: str) -> list[AxisSize]:
     """
     shapes = [list(node_arg.shape) for node_arg in session.get_inputs() if node_arg.name == name]
     if not shapes:
-        raise EncoderError(f"the ONNX model has no input {name!r}; correct the key 'input' in its YAML")
+        raise EncoderError(f"the ONNX model has no input {name!r}; correct 'input' in the YAML next to it")
     return shapes[0]
 
 

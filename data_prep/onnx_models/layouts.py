@@ -102,10 +102,8 @@ KeyRule = tuple[ValueCheck, str]
 def read_layout(kind: str, path: str) -> Layout:
     """Reads the YAML file next to an ONNX file and returns its values as the layout class of `kind`.
 
-    The keys of the file are the fields of the result. AudioLayout has `input`, `output`, `layout`,
-    `normalisation`, `hop_ms` and `minimum_ms`; FaceLayout has `input`, `output`, `layout`, `size`,
-    `channels`, `scale`, `mean` and `std`; DetectorLayout has those of FaceLayout, but `boxes`, `scores`,
-    `landmarks`, `units` and `score` instead of `output`.
+    The keys of the file are the fields of the result, an AudioLayout, FaceLayout or DetectorLayout;
+    `parse_layout` lists them with their values.
 
     Args:
       kind: `audio`, `face` or `detector`.
@@ -114,6 +112,7 @@ def read_layout(kind: str, path: str) -> Layout:
     Raises:
       ValueError: the YAML file does not exist, is not YAML, or a key is missing, unknown or has a wrong
         value; the message is one line that names the file and the key.
+      KeyError: `kind` is unknown.
       OSError: the YAML file exists but can't be read.
       ModuleNotFoundError: PyYAML is not installed.
     """
@@ -133,17 +132,25 @@ def read_layout(kind: str, path: str) -> Layout:
 
 
 def layout_path(path: str) -> str:
-    """Returns the path of the YAML file of an ONNX file: `model.yaml` for `model.onnx`."""
+    """Returns the path of the YAML file of an ONNX file: `model.yaml` for `model.onnx` or `model.bin`."""
     return f"{os.path.splitext(path)[0]}.yaml"
 
 
 def parse_layout(kind: str, values: object, source_name: str) -> Layout:
     """Builds the AudioLayout, FaceLayout or DetectorLayout of `kind` from values of a YAML or JSON file.
 
-    The keys of `values` are the fields of the result. AudioLayout has `input`, `output`, `layout`,
-    `normalisation`, `hop_ms` and `minimum_ms`; FaceLayout has `input`, `output`, `layout`, `size`,
-    `channels`, `scale`, `mean` and `std`; DetectorLayout has those of FaceLayout, but `boxes`, `scores`,
-    `landmarks`, `units` and `score` instead of `output`.
+    The keys of `values` are the fields of the result:
+
+    - AudioLayout: `input` and `output`, names in the model; `layout`, `waveform` or `spectrogram`;
+      `normalisation`, `none`, `zero_mean_unit_variance` or a dict with `mean` and `std`, each a number or a
+      list of numbers; `hop_ms`, the time between two vectors, and `minimum_ms`, the shortest audio, above 0.
+    - FaceLayout: `input` and `output`; `layout`, `nchw` or `nhwc`; `size`, height and width in pixels, an
+      integer above 0; `channels`, `rgb` or `bgr`; `scale`, above 0; `mean` and `std`, lists of three numbers.
+    - DetectorLayout: the keys of FaceLayout, but `size` is a list, height and width, and instead of `output`
+      there are `boxes`, `scores` and `landmarks`, names of outputs; `units`, `pixels` or `shares` (fractions
+      of the input's sides); and `score`, the lowest score of a face.
+
+    Numbers of `std` are above 0.
 
     Args:
       kind: `audio`, `face` or `detector`.
@@ -153,6 +160,7 @@ def parse_layout(kind: str, values: object, source_name: str) -> Layout:
     Raises:
       ValueError: the values are not a dict, or a key is missing, unknown or has a wrong value; one line that
         names `source_name` and the first such key.
+      KeyError: `kind` is unknown.
     """
     layout_class, rules = LAYOUTS[kind]
     if not isinstance(values, dict):
@@ -162,7 +170,9 @@ def parse_layout(kind: str, values: object, source_name: str) -> Layout:
         )
     for key in values:
         if key not in rules:
-            raise ValueError(f"{source_name}: key {key!r} is unknown, expected {', '.join(rules)}")
+            raise ValueError(
+                f"{source_name}: key {key!r} is unknown, expected {', '.join(rules)}; rename or remove it"
+            )
     for key, (is_valid, expected) in rules.items():
         if key not in values:
             raise ValueError(f"{source_name}: key {key!r} is missing, expected {expected}")

@@ -25,6 +25,8 @@ def render_clip(
 ) -> bytes:
     """Renders a clip and returns the bytes of an mp4 file; equal arguments give equal bytes.
 
+    The clip is 2 to 3.5 s long, with 25 frames of 224 x 224 pixels per second and mono audio at 16 kHz.
+
     Args:
       speaker: number of the speaker, from 1.
       p: family of the face, 0 to 2; each family has two expressions.
@@ -37,6 +39,8 @@ def render_clip(
 
     Raises:
       ValueError: `damage` is unknown, or `speaker` or a seed is negative.
+      KeyError: `p` or `s_f` is out of range.
+      IndexError: `s_v` is out of range.
       av.FFmpegError: FFmpeg can't encode H.264 or AAC.
     """
     if damage and damage not in DAMAGES:
@@ -99,7 +103,8 @@ def _draw_occlusion(n: int, damage: str, rng: np.random.Generator) -> Float[np.n
     """Draws how far a sheet of paper covers each of n frames, from 0 (not at all) to 1.
 
     With the damage `lost_track`, it covers half of the frames or more, at the end or the beginning; with
-    `no_face`, all frames or none; with any other, none.
+    `no_face`, all frames or, with equal chance, none (the clip then shows an empty room); with any other,
+    none.
     """
     if damage == "no_face":
         return np.full(n, float(rng.random() < 0.5))

@@ -45,12 +45,14 @@ def class_of(p: int, s_f: int, s_v: int) -> int:
 def plan_corpus(num_speakers: int, clips_per_speaker: int, seed: int) -> tuple[DemoClip, ...]:
     """Returns all clips of a corpus, ordered by speaker; `seed` determines states and damages.
 
-    Each `DemoClip` has `clip_id`; `path`, relative to the corpus; `label`, the class from 0 to 5; `speaker`,
-    "01", "02", ...; `p`, the family of the face (0 to 2), and `s_f` and `s_v`, the states of the face and of
-    the voice (0 or 1); `damage`, `no_face`, `lost_track`, `noise`, `silence`, or empty; and `seed`, the
-    number of the clip in the corpus. Each speaker has all twelve combinations of p, s_f and s_v in random
-    order, then all again, and so on. Raises ValueError if `clips_per_speaker` is below 1 or `seed` is
-    negative.
+    Each `DemoClip` has `clip_id`, such as `01-04-01-01-01-01`; `path`, relative to the corpus, such as
+    `Actor_01/01-01-04-01-01-01-01.mp4`; `speaker`, "01", "02", ...; `p`, the family of the face (0 to 2), and
+    `s_f` and `s_v`, the states of the face and of the voice (0 or 1); `label`, the class 2 p + m: m is s_v if
+    p is 0, else 1 if s_f and s_v differ, else 0; `damage`, `no_face`, `lost_track` (the face is hidden for
+    half of the clip or more), `noise` or `silence` instead of the voice, or empty; and `seed`, the number of
+    the clip in the corpus, from 0. Each speaker has all twelve combinations of p, s_f and s_v in random
+    order, then all again, and so on. The tuple is empty if `num_speakers` is below 1. Raises ValueError if
+    `clips_per_speaker` is below 1 or `seed` is negative.
     """
     clips: list[DemoClip] = []
     for speaker in range(1, num_speakers + 1):

@@ -39,8 +39,9 @@ class Shade(Protocol):
     def __call__(self, colour: ArrayLike, light: float = 1.0) -> RGBA:
         """Returns red, green, blue and alpha, 0 to 255, of a colour in the light of the clip.
 
-        `colour` is red, green and blue, 0 to 255; `light` is a factor on them. The result is a list of four
-        floats, clipped to 255; alpha is always 255.
+        `colour` is red, green and blue, 0 to 255; `light` is a factor on them, besides the light of the clip,
+        which the function knows. The result is a list of four floats, clipped to 0 to 255; alpha is always
+        255.
         """
 
 
@@ -104,8 +105,8 @@ def draw_motion(
 
     Returns:
       A Motion: the `expression`, changed a little; the head's `transforms` [n 2 3] from canvas pixels to
-      frame pixels; `eyelid_opening` [n], 1, and less in a blink; `gaze` [n 2] (x, y) and `brow_raise` [n], in
-      eye distances; and `lip_opening` itself.
+      frame pixels; `eyelid_opening` [n], 1, and less in a blink; `gaze` [n 2] (x to the right, y down) and
+      `brow_raise` [n] (up), in eye distances; and `lip_opening` itself.
     """
     n = len(lip_opening)
     scale, roll = rng.uniform(0.84, 1.0), rng.uniform(-4, 4)
@@ -164,10 +165,11 @@ def _personalise_expression(
 ) -> Expression:
     """Returns the expression, changed a little at random for this speaker and clip.
 
-    An `Expression` has lengths and factors that describe mouth, eyes and brows. The difference of each from
-    that of the neutral expression is multiplied by the speaker's `expressiveness` and a random factor from
-    0.88 to 1.1, then the width of the mouth by the speaker's factor. `square`, the shape of the opening of
-    the mouth, stays the same.
+    An `Expression` has lengths in eye distances and factors: `mouth_width` (half of it), `corner`, `open`,
+    `square`, `teeth`, `eye`, `brow` and `slant`. The difference of each from that of the neutral expression
+    is multiplied by the speaker's `expressiveness` and one random factor from 0.88 to 1.1 for all, then
+    `mouth_width` by the speaker's factor of that name. `square`, the shape of the opening of the mouth, stays
+    the same.
     """
     strength = identity.expressiveness * rng.uniform(0.88, 1.1)
     values = {}
@@ -205,8 +207,8 @@ def _similarity_transforms(
 ) -> Float[np.ndarray, "n 2 3"]:
     """Returns, for each of n frames, the transform from canvas pixels to frame pixels.
 
-    The transform scales the head by `scale`, turns it by `roll` degrees, and moves the middle of the eyes
-    to (x, y) in frame pixels.
+    The transform scales the head by `scale` (1: the canvas fills the frame), turns it clockwise by `roll`
+    degrees, and moves the middle of the eyes to (x, y) in frame pixels from the top left corner.
     """
     scale = scale * FRAME_SIZE / head.CANVAS_SIZE
     cosine, sine = scale * np.cos(np.radians(roll)), scale * np.sin(np.radians(roll))
@@ -233,8 +235,9 @@ def _to_fixed_point(x: Curve, y: Curve) -> Polygons:
 def _outline_between(u: Curve, upper: Curve, lower: Curve) -> tuple[Curve, Curve]:
     """Returns x and y of the closed outline between two curves with the same k x values `u`.
 
-    `u`, `upper` (y) and `lower` (y) are [n k] for n frames, or [1 k] if they are the same in all. The results
-    are [n 2k]: the points of the upper curve, then those of the lower curve backwards.
+    `u`, `upper` (y) and `lower` (y) are each [n k] for n frames, or [1 k] if they are the same in all, in any
+    unit. The results are [n 2k] in the same unit: the points of the upper curve, then those of the lower
+    curve backwards.
     """
     u, upper, lower = np.broadcast_arrays(u, upper, lower)
     return np.concatenate([u, u[:, ::-1]], 1), np.concatenate([upper, lower[:, ::-1]], 1)  # n 2k
@@ -243,8 +246,9 @@ def _outline_between(u: Curve, upper: Curve, lower: Curve) -> tuple[Curve, Curve
 def _build_layers(identity: Identity, tint: Float32[np.ndarray, "3"], motion: Motion) -> list[Layer]:
     """Returns the polygons of eyes, brows and mouth with their colours, from back to front.
 
-    Each layer is a tuple: a polygon for each frame, int32 [n k 2] (x, y) in sixteenths of a canvas pixel, and
-    red, green, blue and alpha, 0 to 255. `tint` has factors of the light on red, green and blue.
+    Each layer is a tuple `(polygons, colour)`: a polygon of k points for each of the n frames of `motion`,
+    int32 [n k 2] (x, y) in sixteenths of a canvas pixel from the top left corner, and a list of red, green,
+    blue and alpha, 0 to 255. `tint` has factors of the light on red, green and blue.
     """
 
     def shade(colour: ArrayLike, light: float = 1.0) -> RGBA:

@@ -66,10 +66,12 @@ class Identity:
 def draw_identity(speaker: int, seed: int) -> Identity:
     """Draws the properties of the face of speaker 1, 2, ...; odd speakers are male, as in RAVDESS.
 
-    These are `sex` (`m` or `f`), the colours of skin, hair and iris (red, green, blue, 0 to 255), sizes of
-    the parts of the face in eye distances, and `expressiveness`, a factor. Skin and hair colours follow a
-    golden-ratio sequence, so that successive speakers are spread evenly. Raises ValueError if `speaker` or
-    `seed` is negative.
+    These are `sex` (`m` or `f`); the colours `skin`, `hair` and `iris` (red, green, blue, 0 to 255); in eye
+    distances `cheek` (half of the width of the face), `chin`, `nose_tip` and `mouth_height` (below the eyes),
+    `hairline` and `brow_height` (negative: above the eyes), `hair_length`, `nose_width` and `brow_thickness`;
+    `jaw`, the fraction by which the face is narrower at the chin; and the factors `mouth_width`, `lip`, `eye`
+    and `expressiveness`. Skin and hair colours follow a golden-ratio sequence, so that successive speakers
+    are spread evenly. Raises ValueError if `speaker` or `seed` is negative.
     """
     rng = np.random.default_rng([seed, 11, speaker])
     offset = np.random.default_rng([seed, 12]).random(2)
@@ -134,7 +136,8 @@ def draw_light(rng: np.random.Generator) -> Light:
 def _coordinates() -> tuple[Float[np.ndarray, "1 w"], Float[np.ndarray, "h 1"]]:
     """Returns x [1 224] and y [224 1] in eye distances for every second canvas pixel, float32.
 
-    The origin is midway between the eyes; x points right, y down.
+    These are the centres of the first, third, ... pixel. The origin is midway between the eyes; x points
+    right, y down.
     """
     pixel = np.arange(0.5, CANVAS_SIZE, 2, dtype=np.float32)
     return ((pixel - ORIGIN[0]) / EYE_DISTANCE)[None, :], ((pixel - ORIGIN[1]) / EYE_DISTANCE)[:, None]
@@ -213,7 +216,8 @@ def _gaussian(x: Grid, centre: float, width: float) -> Grid:
 def _pixel_coverage(distance: Grid) -> Grid:
     """Returns which fraction of each pixel an outline covers, 0 to 1, float32.
 
-    `distance` is the signed distance to the outline in eye distances, positive inside.
+    `distance` is the signed distance to the outline in eye distances, positive inside; the result has its
+    shape.
     """
     # divided by 2, because `_coordinates` has every second pixel
     return np.clip(distance * EYE_DISTANCE / 2 + 0.5, 0, 1).astype(np.float32)

@@ -34,15 +34,16 @@ def encode_mp4(
     """Encodes square RGB frames and mono audio as mp4 and returns the bytes.
 
     Args:
-      frames: the frames, [size size 3] each.
-      waveform: samples from -1 to 1 at 16 kHz.
+      frames: the frames, uint8 [size size 3] each; one of another even size is scaled.
+      waveform: samples from -1 to 1 at 16 kHz; it may be longer or shorter than the frames.
       frame_rate: frames per second.
       size: side of the frames in pixels, an even number.
 
     Raises:
-      ValueError: `size` is odd.
+      ValueError: `size` is odd, or `waveform` has more than one axis.
+      OverflowError: `size` is negative.
       av.FFmpegError: FFmpeg can't encode the frames or the audio.
-      cv2.error: a frame does not have three channels, or its height or width is odd.
+      cv2.error: a frame is not uint8, does not have three channels, or its height or width is odd.
     """
     if size % 2:
         raise ValueError(f"size: {size}, expected an even number of pixels")

@@ -10,7 +10,8 @@ from data_prep.synth.head import EYE_DISTANCE, ORIGIN, Identity, Light
 def render_room(light: Light, rng: np.random.Generator, size: int) -> UInt8[np.ndarray, "h w 3"]:
     """Renders a plain wall with soft light and shade, an RGB image, uint8 [size size 3].
 
-    `light` tints it; `rng` draws its colour and shade.
+    `size` is its side in pixels, `light` tints it, and `rng` draws its colour and shade. Raises cv2.error if
+    `size` is below 1.
     """
     variation = rng.uniform(-1, 1, (4, 4, 1)) * rng.uniform(8, 26) + rng.uniform(-1, 1, (4, 4, 3)) * 6
     wall = cv2.resize(variation.astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)

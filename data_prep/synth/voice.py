@@ -102,6 +102,7 @@ def draw_voice(speaker: int, seed: int) -> Voice:
 def draw_syllables(voice: Voice, clip_seconds: float, rng: np.random.Generator) -> Syllables:
     """Draws the syllables of a clip, in one or two phrases with a pause before, between and after them.
 
+    `clip_seconds` must be above 0.55, because shorter clips have no room between the pauses (not checked).
     The result has arrays [k] for k syllables: `start_seconds` and `length_seconds`, `openness` of the vowel
     (0: closed, 1: open), `loudness` (0.6 to 1), and `phrase_position`, which rises from 0 at the first
     syllable of the clip to at most 1 at the last.
@@ -123,7 +124,8 @@ def _syllable_envelopes(
 ) -> Float[np.ndarray, "k n"]:
     """Returns a smooth envelope from 0 to 1 for each of k syllables at each of n times in seconds.
 
-    The maximum is at the fraction `peak_position` of the syllable's length.
+    The maximum is at the fraction `peak_position` (above 0, below 1) of the syllable's length; outside the
+    syllable, the envelope is 0.
     """
     fraction = (times - syllables.start_seconds[:, None]) / syllables.length_seconds[:, None]  # k n
     phase = (
@@ -164,7 +166,9 @@ def synthesize(
       rng: generator of all random variation.
 
     Raises:
-      ValueError: `sample_count` is too small.
+      ValueError: `sample_count` is below the random delay of the echo (160 to 479), there are no syllables,
+        or one begins just after the last sample.
+      IndexError: `state` is neither 0 nor 1.
     """
     style = STYLES[state]
     times = np.arange(-(-sample_count // _HOP_SAMPLES)) / CONTROL_RATE_HZ
@@ -190,7 +194,8 @@ def _pitch_and_formant_tracks(
     `times` are seconds of the clip; `envelopes` has the loudness of each of k syllables at these times.
     `style` is the way of speaking in one state of the voice: `glide_octaves` and `phrase_octaves` (change of
     the pitch within a syllable and over the clip), and `second_formant_hz` (at its beginning and end) and
-    `third_formant_hz` of a syllable, before the factor of the speaker.
+    `third_formant_hz` of a syllable, before the factor of the speaker. Raises ValueError if there are no
+    syllables.
     """
     k = len(syllables.start_seconds)
     nearest_syllable = np.abs(
@@ -252,8 +257,8 @@ def _apply_formants(
 ) -> Float[np.ndarray, " n"]:
     """Filters overlapping windows of the source by their formants, adds them, and scales the peak to 1.
 
-    `formants` has the first three formants in Hz, 200 times per second (CONTROL_RATE_HZ). Returns as many
-    samples as `source` has.
+    `source` has n samples at 16 kHz; `formants` has the first three formants in Hz, 200 times per second
+    (CONTROL_RATE_HZ), so m is n / 80, rounded up. Returns n samples.
     """
     formants = formants[:: _BLOCK_SAMPLES // _HOP_SAMPLES]
     padded = np.zeros((len(formants) + 1) * _BLOCK_SAMPLES + _FFT_SIZE)
@@ -295,7 +300,8 @@ def _consonant_noise(
 ) -> Float[np.ndarray, " n"]:
     """Generates `sample_count` samples: short noise at the beginning of some syllables, else about zero.
 
-    The samples are at 16 kHz; the noise is between about 2 and 6.5 kHz.
+    The samples are at 16 kHz; the noise is between about 2 and 6.5 kHz, with a level of 0.02 to 0.08, for a
+    random half of the syllables. Raises ValueError if one of these begins just after the last sample.
     """
     output = np.zeros(sample_count)
     filter_sections = signal.butter(

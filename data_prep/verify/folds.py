@@ -20,8 +20,12 @@ def read_folds(path: str) -> tuple[dict[str, FoldParts], list[str]]:
 
     Returns:
       A dict and a list. The dict has the lists `train`, `validation`, `test` (clip_ids) and `leaks` (lines)
-      of each file, by the name of the file without extension, such as `demo_5fold/fold_0`. The list has one
-      line for each file that can't be read or lacks a list. Both are empty if there is no folder `splits`.
+      of each file, by the name of the file without extension, such as `demo_5fold/fold_0`, in the order of
+      these names. The list has one line for each file that can't be read or lacks a list. Both are empty if
+      there is no folder `splits`.
+
+    Raises:
+      RecursionError: a file is nested too deeply.
     """
     folds: dict[str, FoldParts] = {}
     problems = []
@@ -58,11 +62,13 @@ def check_folds(
         None: a shard is damaged, so the statistics are not checked.
 
     Returns:
-      One line for each problem of `splits/` and `stats/`; empty if there is none. Leaks that a split file
-      lists itself (data_prep/custom_split.py) are not reported.
+      One line for each problem of `splits/` and `stats/`, also for statistics that can't be read; empty if
+      there is none. Leaks that a split file lists itself (data_prep/custom_split.py) are not reported.
 
     Raises:
       ValueError: a label in `rows` is not an integer.
+      KeyError: a row lacks a column, such as `sha256`, or a fold has no expected statistics.
+      MemoryError: an array of a file in `stats/` does not fit in memory.
     """
     rows_by_clip = {row["clip_id"]: row for row in rows}
     problems = []
@@ -81,8 +87,8 @@ def check_clip_lists(parts: FoldParts, rows_by_clip: Mapping[str, ManifestString
     """Checks the lists of clip_ids of one fold, `train`, `validation` and `test`.
 
     `rows_by_clip` has the row of the manifest of each clip_id. Returns one line for each problem: a clip
-    without a record, a repeated clip_id, or unlabelled clips in validation or test; an empty list if there is
-    none. Raises ValueError if a label is not an integer.
+    without a record, a repeated clip_id, or unlabelled clips (label below 0) in validation or test; an empty
+    list if there is none. Raises ValueError if a label is not an integer.
     """
     problems = []
     for part in SPLITS:
@@ -106,7 +112,8 @@ def find_leaks(parts: FoldParts, rows_by_clip: Mapping[str, ManifestStrings]) ->
     of each clip_id; other clip_ids are ignored. A take is a recording that several clips show, in the column
     `take` (if empty, the clip_id); equal file contents are equal `sha256`, `start` and `end`. Returns one
     line for each two parts and each kind, with the first shared value and the number of shared values, and
-    one for two parts with the same clips; an empty list if nothing is shared.
+    one for two parts with the same clips; an empty list if nothing is shared. Raises KeyError if a row lacks
+    `clip_id`, `speaker` or `sha256`.
     """
     leaks = []
     for first_part, second_part in itertools.combinations(SPLITS, 2):
@@ -140,8 +147,9 @@ def _get_speaker(row: ManifestStrings) -> str:
 def _get_content(row: ManifestStrings) -> str:
     """Returns a key that is equal for copies of a file: its SHA-256 with start and end of the clip.
 
-    Different parts of a file may belong to different speakers, so they have different keys. Returns an
-    empty string if the hash, or the start and end, are unknown.
+    Different parts of a file may belong to different speakers, so they have different keys. Returns an empty
+    string if the hash, or the start and end, are unknown. Raises KeyError if the row lacks `clip_id` or
+    `sha256`.
     """
     if "@" in row["clip_id"] and "start" not in row:  # an old manifest without these columns
         return ""
@@ -153,8 +161,9 @@ def _check_stats(path: str, expected: FoldStatistics | None) -> list[str]:
     """Returns a line for each array (`mean`, `std`) of an .npz file that differs from `expected`.
 
     `expected` are the statistics of the training clips; those of other clips would leak information about
-    them. The list is empty if both arrays are equal up to rounding (1e-6) or `expected` is None. If the file
-    can't be read, it has one line.
+    them. The list is empty if both arrays are equal up to rounding (1e-6, absolute plus relative) or
+    `expected` is None. If the file can't be read, it has one line. Raises MemoryError if an array does not
+    fit in memory.
     """
     if expected is None:
         return []

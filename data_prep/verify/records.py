@@ -29,6 +29,9 @@ def verify(path: str) -> list[str]:
     Returns:
       One line for each problem, with file, field, value and expected value; empty if there is none. Files
       that can't be read are problems too.
+
+    Raises:
+      RecursionError: prep.json or a file in `splits/` is nested too deeply.
     """
     try:
         with open(os.path.join(path, "prep.json"), encoding="utf-8") as file:
@@ -112,8 +115,9 @@ def _check_records(
     `path` is the shard, `shape` the dimensions of its records, and `prep` the content of prep.json. The
     records are compared with `rows`, their rows of the manifest, in order. Readable records are added to
     `histogram`, the number of records of each label, and to `moments`, the sums for mean and standard
-    deviation. Raises OSError if the shard can't be read; KeyError, TypeError or AttributeError if `prep`
-    lacks a field or has wrong encoder settings.
+    deviation. A damaged shard or record, and a label in `rows` that is not an integer, are problems. Raises
+    OSError if the shard can't be read; KeyError, TypeError or AttributeError if `prep` lacks a field or has
+    wrong encoder settings.
     """
     problems, num_records = [], 0
     try:
@@ -139,7 +143,13 @@ def _check_encoded(
     histogram: collections.Counter[int],
     moments: FoldMoments[str],
 ) -> list[str]:
-    """Returns the problems of one encoded record, as `_check_records` does for all of a shard."""
+    """Returns the problems of the encoded record `data`, one line each; an empty list if there is none.
+
+    `shape` has the dimensions of the record, `prep` the content of prep.json, `row` its row of the manifest.
+    If the record can be decoded, its label is counted in `histogram` and it is added to `moments`; otherwise
+    the problem says why. Raises KeyError, TypeError or AttributeError if `prep` lacks a field or has wrong
+    encoder settings.
+    """
     try:
         record = records.decode(data, shape)
         histogram[record.label] += 1
@@ -222,8 +232,9 @@ def _check_features(record: records.Record) -> list[str]:
 def main(argv: list[str]) -> int:
     """Prints the problems of the directories in `argv`, or that there are none.
 
-    Returns the exit status: 0 if there are no problems, 1 if there are, 2 if `argv` is empty, after a line
-    of usage on stderr.
+    `argv` has only the directories, not the name of the program. Returns the exit status: 0 if there are no
+    problems, 1 if there are, 2 if `argv` is empty, after a line of usage on stderr. Raises RecursionError if
+    a JSON file is nested too deeply.
     """
     if not argv:
         print("usage: python -m data_prep.verify.records DIR...", file=sys.stderr)

@@ -68,7 +68,8 @@ def process_to_outcome(job: PrepJob, clip: MediaClip) -> Outcome:
 
     Args:
       job: what all clips share: settings, name of the corpus, number of classes, paths of the ONNX files.
-      clip: clip_id, path, label and speaker, and possibly `start` and `end` in seconds and `half`.
+      clip: clip_id, path, label and speaker, and possibly `start` and `end` in seconds and `half` of the
+        picture (`left`, `right`, or empty: all).
 
     Returns:
       An Outcome: `status` (`kept`: audio and video are usable, `masked`: only one of them is, or `failed`),
@@ -122,10 +123,11 @@ def process_clips(
       clips: the clips.
       job: what all clips share: settings, name of the corpus, number of classes, paths of the ONNX files.
       num_workers: number of worker processes; 0: process in this process, which a malicious file can crash.
-      process_function: called with (job, clip), returns an `Outcome`; if it crashes its worker, the clip is
-        tried once more.
-      timeout_seconds: longest time for one clip, after which its worker is killed and the clip has failed;
-        without effect if `num_workers` is 0.
+      process_function: called with (job, clip), returns an `Outcome`; it must be a function of a module, so
+        that a worker can import it. If it crashes its worker, or raises an error there, the clip is tried
+        once more, then it has failed; after a MemoryError it has failed at once.
+      timeout_seconds: longest time for one clip, 300 s by default, after which its worker is killed and the
+        clip has failed; without effect if `num_workers` is 0.
 
     Raises:
       ValueError: `num_workers` is negative, or workers can't start or die repeatedly. All errors are raised
@@ -184,16 +186,16 @@ class Worker(Generic[JobT]):
         self.index: int | None = None
 
     def send_clip(self, index: int, clip: JobT) -> None:
-        """Sends a clip to the process and stores its index and the time; returns nothing.
+        """Sends a clip to the process and stores its index and the time, for the timeout; returns nothing.
 
-        Does not raise if the process has just died.
+        The process must be ready and have no other clip. Does not raise if the process has just died.
         """
         self.index, self.busy_since = index, time.monotonic()
         with contextlib.suppress(OSError):  # the process just died; reading its connection will show it
             self.connection.send(clip)
 
     def close(self) -> None:
-        """Closes the connection, kills the process and waits for its end."""
+        """Closes the connection, kills the process and waits for its end; may be called again."""
         self.connection.close()
         self.process.kill()
         self.process.join()
@@ -271,7 +273,9 @@ class _WorkerPool:
 
     def _handle_message(self, worker: Worker[MediaClip], message: Outcome | str | None) -> None:
         if isinstance(message, str):
-            raise ValueError(f"a worker could not start: {message}")
+            raise ValueError(
+                f"a worker could not start: {message}; correct this, or install the extra prep again"
+            )
         if message is None:
             worker.is_ready = True
             return
@@ -296,18 +300,23 @@ class _WorkerPool:
     def _replace_worker(self, worker: Worker[MediaClip], reason: str, should_retry: bool) -> None:
         """Kills a dead or stuck worker and starts another in its place.
 
-        If `should_retry`, the worker's clip is tried once more after the first failure. Otherwise the clip
-        gets an `Outcome` with the status `failed`, no record, and `reason`, which says why the worker ended.
-        Raises ValueError if the worker was never ready, or more than 8 workers have died with `should_retry`
-        without a finished clip between them; OSError if the new process can't be created.
+        If `should_retry`, the worker's clip is tried once more after the first failure. Otherwise, and after
+        the second failure, the clip gets an `Outcome` with the status `failed`, no record, and `reason`,
+        which says why the worker ended. Raises ValueError if the worker was never ready, or more than 8
+        workers have died with `should_retry` without a finished clip between them; OSError if the new process
+        can't be created.
         """
         worker.close()
         self.num_deaths += should_retry
         if not worker.is_ready:
-            raise ValueError(f"a worker could not start: {reason}; if memory is short, use fewer --workers")
+            raise ValueError(
+                f"a worker could not start: {reason}; if memory is short, use fewer --workers, otherwise"
+                " install the extra prep again"
+            )
         if self.num_deaths > MAX_WORKER_DEATHS:
             raise ValueError(
-                f"worker processes die repeatedly ({reason}); if memory is short, use fewer --workers"
+                f"worker processes die repeatedly ({reason}); if memory is short, use fewer --workers,"
+                " otherwise install the extra prep again"
             )
         index = worker.index
         if index is not None:

@@ -25,7 +25,7 @@ WORKER_ENVIRONMENT = {
 
 @contextlib.contextmanager
 def worker_environment(device: str = "cpu") -> Iterator[None]:
-    """Sets the environment variables of a worker during the block, and restores them after it; yields None.
+    """Sets the environment variables of a worker in the `with` block, and restores them after; yields None.
 
     They restrict JAX, BLAS, OpenMP and OpenCV to one thread, and JAX to the CPU. A process that is started in
     the block inherits them; they must be set before it imports JAX. If `device` is `accelerator` and not
@@ -51,8 +51,8 @@ def worker_environment(device: str = "cpu") -> Iterator[None]:
 def choose_core(worker_index: int, num_workers: int) -> int | None:
     """Returns the core of a worker, round robin over the cores of this process, or None for no fixed core.
 
-    A single worker has no fixed core, because Apache Beam starts many processes with one worker each. The
-    result is also None on systems without CPU affinity.
+    `worker_index` counts from 0 to `num_workers` - 1. A single worker has no fixed core, because Apache Beam
+    starts many processes with one worker each. The result is also None on systems without CPU affinity.
     """
     if num_workers == 1 or not hasattr(os, "sched_getaffinity"):
         return None
@@ -66,7 +66,8 @@ def limit_resources(core: int | None, device: str = "cpu") -> None:
     The limit is 8 GiB (MAX_WORKER_BYTES) of private writable memory, without files that libraries and JAX
     map. The kernel enforces it at each allocation, so it can't be exceeded even for a moment. macOS accepts
     the limit but does not enforce it. If `device` is `accelerator` and not `cpu`, memory is not limited.
-    Raises OSError if this process may not use the core.
+    Raises OSError if this process may not use the core, AttributeError if the system has no CPU affinity and
+    `core` is not None.
     """
     if core is not None:
         os.sched_setaffinity(0, {core})

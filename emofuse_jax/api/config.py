@@ -19,7 +19,7 @@ FORMS: tuple[Form, ...] = get_args(Form)
 def configs() -> list[str]:
     """Returns the sorted names of the experiments that `config` accepts.
 
-    They are those of emofuse, and one for each registered fusion.
+    They are those of emofuse, and one for each fusion that is registered or in an installed package.
 
     Example:
       >>> "am_fbp" in ef.configs()
@@ -47,6 +47,7 @@ def config(name: str, *, form: Form = "full", **changes: Setting) -> ConfigDict:
       LookupError: there is no such experiment.
       ValueError: an unknown form, a field in `changes` that the config does not have, or an installed package
         provides the fusion, but it can't be imported.
+      AttributeError: the new value of a part, such as `train`, is not a dict, or `name` is not a text.
 
     Example:
       >>> config = ef.config("am_fbp", form="small", train={"epochs": 3})

@@ -27,9 +27,9 @@ class CrossvalResults:
         """Returns the scores of the test predictions of all folds and seeds together.
 
         They are `ua` (mean recall of the classes), `wa` (accuracy) and `wf1` (F1 weighted by class size) as
-        fractions of 1; their 95 % intervals `(low, high)` as `ua_interval`, `wa_interval` and `wf1_interval`;
-        the names of the `classes`; and `confusion`, the numbers of clips as nested tuples, rows true classes,
-        columns predicted classes. With several seeds, a clip counts once for each.
+        fractions of 1; their 95 % intervals over speakers, `(low, high)`, as `ua_interval`, `wa_interval` and
+        `wf1_interval`; the names of the `classes`; and `confusion`, the numbers of clips as nested tuples,
+        rows true classes, columns predicted classes. With several seeds, a clip counts once for each.
 
         Raises:
           FileNotFoundError: `workdir` has no results.json.
@@ -40,7 +40,7 @@ class CrossvalResults:
         return Scores.from_dict(results["pooled"], results["classes"])
 
     def report(self) -> str:
-        """Returns the path of the HTML page, `<workdir>/report.html`; `crossval` wrote it.
+        """Returns the path of the HTML page, `<workdir>/report.html`, which `crossval` wrote.
 
         Raises:
           FileNotFoundError: there is no such page, for example because matplotlib was not installed.
@@ -120,7 +120,9 @@ def crossval(
         does not fit into the memory of a device, or the loss is NaN or infinite.
       FileNotFoundError: the records, the protocol, a fold or the checkpoint in `config.init` does not exist.
       OSError: a file cannot be read or written.
-      jax.errors.JaxRuntimeError: another process of the run is lost.
+      TypeError, AttributeError, KeyError: the metadata of the saved state are damaged, a note in prep.json is
+        not a text, its audio settings lack a field, or the config lacks a field.
+      jax.errors.JaxRuntimeError: another process of the run is lost, or a device fails.
 
     Example:
       >>> config = ef.config("concat", form="small_features", train={"epochs": 1}, data={"batch_size": 8})

@@ -44,16 +44,20 @@ def evaluate_robustness(
       without noise; fraction of masked faces; or the missing modality, `audio` or `video`), `ua` (mean recall
       of the classes) and `wa` (accuracy), both as fractions of 1. Second, the clips of the gallery: a list
       with a dict for each of these clips: `clip_id`; `label` and `prediction` (names of the true and the
-      predicted class); `probabilities` (by class name); the inputs `spectrogram`, `seconds`, `max_hz`,
-      `bin_hz`, `faces`, `face_mask` and `face_time`; the attention and the weights of the modalities
-      `audio_attention`, `video_attention`, `voice_weight` and `face_weight`; and other outputs of the model
-      by name as `aux`. None stands for what the clip or the model does not have.
+      predicted class); `probabilities` (by class name); `spectrogram` [t f], its length in `seconds`,
+      `max_hz` (upper end of its frequencies) and `bin_hz` [f] (centres of mel filters, or None); `faces`
+      uint8 [s h w 3], `face_mask` [s] (True: a face) and `face_time` [s] (seconds); `audio_attention` [u] or
+      [u g] over u steps and g bands of frequency, `video_attention` [l] over groups of s / l frames,
+      `voice_weight` and `face_weight` (0 to 1); and other outputs of the model by name as `aux`. None stands
+      for what the clip or the model does not have.
 
     Raises:
       FileNotFoundError: a checkpoint, a fold or its statistics are missing.
       ValueError: a checkpoint, a fold or a record is damaged, the recipe is unknown, a fold has no test
         clips, or no test clip has a label.
       OSError: a file cannot be read.
+      KeyError: the audio settings in prep.json lack a field.
+      IndexError: `runs` is empty.
     """
     config, mesh = base_experiment.config, make_mesh(ALL_DEVICES_MESH_CONFIG)
     eval_step = jit_eval_step(base_experiment.model, mesh)
@@ -96,8 +100,8 @@ def write_crossval_outputs(
 
     The files are `results.json`, `row.md` (a Markdown table of one row), `robustness.json` (scores with
     noise, lost faces or one modality), `MODEL_CARD.md`, `DATA_CARD.md`, and `report.html` with its figures in
-    `figures/`; without matplotlib, the report is left out and a line on stderr says so. Every process scores;
-    the first one writes.
+    `figures/`; without matplotlib, the report is left out and a line on stderr says so. Existing files are
+    replaced. Every process scores; the first one writes.
 
     Args:
       config: config of the cross-validation.
@@ -111,6 +115,9 @@ def write_crossval_outputs(
       ValueError: the config is invalid, a checkpoint, a file of the records or a metrics.jsonl is damaged, or
         another process uses `workdir`.
       OSError: a file cannot be read or written.
+      KeyError, IndexError: `results` lacks a field, or its lists do not fit together; KeyError also if the
+        audio settings in prep.json lack a field.
+      TypeError: a note in prep.json is not a text.
     """
     with exclusive_workdir(workdir):
         _write_crossval_outputs(config, workdir, results, command, example_count)

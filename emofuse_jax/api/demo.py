@@ -44,7 +44,9 @@ def run_demo(
 ) -> DemoSummary:
     """Runs the complete demo in `output`; prints a table, the path of the report and one prediction.
 
-    The corpus and its records are created once. Networks of another seed than 0 are stored in `seed_<n>`.
+    The corpus and its records are created once. Networks, report, bundle and results.json of another seed
+    than 0 are stored in `seed_<n>`. A second call continues where the first one stopped; report, bundle,
+    scores and `new_clip.mp4` are replaced.
 
     Args:
       output: directory for corpus, records, networks, report and bundle.
@@ -67,6 +69,9 @@ def run_demo(
         or the network cannot be exported or does not predict the new clip.
       OSError: a file cannot be read or written.
       ModuleNotFoundError: a package of the extra `prep` is missing.
+      av.FFmpegError: FFmpeg can't encode H.264 or AAC.
+      TypeError, AttributeError, KeyError: metadata of a saved checkpoint, or prep.json, are damaged.
+      jax.errors.JaxRuntimeError: a device fails.
     """
     start_time = time.monotonic()
     clips_directory, records_directory = os.path.join(output, "clips"), os.path.join(output, "records")
@@ -115,7 +120,7 @@ def make_network_config(records_directory: str, fusion: str, seed: int, epochs: 
     """Returns the small config of a fusion for the records of the demo, with its protocol `demo_1fold`.
 
     With `epochs` None or 0, the number of epochs is that of the config. Raises LookupError if there is no
-    such fusion.
+    such fusion, ValueError if an installed package provides it, but it can't be imported.
     """
     config = settings.small(fusion)
     config.seed, config.data.path, config.data.protocol = seed, records_directory, PROTOCOL
@@ -127,7 +132,8 @@ def score_networks(run_directory: str, clips_directory: str) -> DemoSummary:
     """Scores the three networks on the test speakers, writes their results and a report, and prints a table.
 
     Writes `results.json`, `MODEL_CARD.md` and `DATA_CARD.md` to `evaluation/test` in the directory of each
-    network, and `report.html` of the network `both` to `run_directory`.
+    network, and `report.html` of the network `both`, with its pictures in `figures/`, to `run_directory`.
+    Existing files are replaced.
 
     Args:
       run_directory: holds one directory per network: `voice`, `face` and `both`.
@@ -144,6 +150,7 @@ def score_networks(run_directory: str, clips_directory: str) -> DemoSummary:
       ValueError: a checkpoint, the records, metrics.jsonl or demo.csv is damaged, the records differ from
         those of the training, there are no test clips or none has a label, or matplotlib is not installed.
       OSError: a file cannot be read or written.
+      TypeError: a note in prep.json is not a text.
     """
     evaluations = {name: evaluation.evaluate_workdir(os.path.join(run_directory, name)) for name in NETWORKS}
     for name, (results, _) in evaluations.items():
@@ -184,7 +191,8 @@ def summarise_scores(scores: ScoreFields) -> ScoreFields:
     """Returns a copy of the scores with only `ua`, `wa`, `wf1` and their intervals.
 
     `ua` is the unweighted accuracy, `wa` the weighted accuracy and `wf1` the weighted F1 score, all fractions
-    of 1; `ua_interval`, `wa_interval` and `wf1_interval` are `[low, high]`.
+    of 1; `ua_interval`, `wa_interval` and `wf1_interval` are `[low, high]`. Raises KeyError if one is
+    missing.
     """
     return {
         "ua": scores["ua"],
@@ -208,6 +216,8 @@ def predict_new_clip(run_directory: str) -> None:
         the bundle's predictions differ from those of the checkpoint by more than 1e-5, or the clip has no
         prediction.
       OSError: a file cannot be read or written.
+      ModuleNotFoundError: a package of the extra `prep` is missing.
+      av.FFmpegError: FFmpeg can't encode H.264 or AAC.
     """
     bundle_path = os.path.join(run_directory, "bundle")
     export_bundle(os.path.join(run_directory, "both"), bundle_path)

@@ -61,16 +61,19 @@ def evaluate_workdir(
       A pair. First, the contents of results.json, a dict. `modalities` has the scores by modality (`both`,
       `audio` and `video`, or the only one of the model): `ua` (mean recall of the classes), `wa` (accuracy),
       `wf1` (F1 weighted by class size), `mf1` (mean F1), their 95 % intervals such as `ua_interval`, all as
-      fractions of 1, `recall` (one per class) and `confusion` (numbers of clips, rows true classes).
-      `per_speaker` has `ua`, `wa` and the number of `clips` by name. The lists `clips` (clip_ids), `labels`
-      (class indices, -1 without a label), `speakers` (names) and `probabilities` (one per class) have one
-      entry per clip. The others are facts about the run, such as `config`, `corpus`, `dataset`, `fold`,
-      `split` and `classes`. Second, the clips of the gallery: a list with a dict for each of these clips:
-      `clip_id`; `label` and `prediction` (names of the true and the predicted class); `probabilities` (by
-      class name); the inputs `spectrogram`, `seconds`, `max_hz`, `bin_hz`, `faces`, `face_mask` and
-      `face_time`; the attention and the weights of the modalities `audio_attention`, `video_attention`,
-      `voice_weight` and `face_weight`; and other outputs of the model by name as `aux`. None stands for what
-      the clip or the model does not have.
+      fractions of 1, `recall` (one per class, None without clips) and `confusion` (numbers of clips, rows
+      true classes, columns predicted classes). `per_speaker` is a dict by name of the speaker of dicts with
+      `ua`, `wa` and `clips` (number of labelled clips). The lists `clips` (clip_ids), `labels` (class
+      indices, -1 without a label), `speakers` (names) and `probabilities` (one per class) have one entry per
+      clip. The others are facts about the run, which `make_evaluation_results` lists, such as `config`,
+      `corpus`, `dataset`, `fold`, `split` and `classes`. Second, the clips of the gallery: a list with a dict
+      for each of these clips: `clip_id`; `label` and `prediction` (names of the true and the predicted
+      class); `probabilities` (by class name); `spectrogram` [t f], its length in `seconds`, `max_hz` (upper
+      end of its frequencies) and `bin_hz` [f] (centres of mel filters, or None); `faces` uint8 [s h w 3],
+      `face_mask` [s] (True: a face) and `face_time` [s] (seconds); `audio_attention` [u] or [u g] over u
+      steps and g bands of frequency, `video_attention` [l] over groups of s / l frames, `voice_weight` and
+      `face_weight` (0 to 1); and other outputs of the model by name as `aux`. None stands for what the clip
+      or the model does not have.
 
     Raises:
       FileNotFoundError: there is no checkpoint, or the records are gone.
@@ -168,7 +171,7 @@ def write_results(workdir: str, results: EvaluationResults, checkpoint_kind: str
     """Writes results.json, MODEL_CARD.md and DATA_CARD.md to `evaluation/<split>` of a workdir.
 
     Args:
-      workdir: directory of a training run.
+      workdir: directory of a training run; existing files are replaced.
       results: contents of results.json, as `evaluate_workdir` returns them; `results["split"]` is the split,
         and `results["dataset"]` the directory of the records that the data card describes.
       checkpoint_kind: `best` or `last`, the checkpoint that the model card describes.
@@ -180,6 +183,8 @@ def write_results(workdir: str, results: EvaluationResults, checkpoint_kind: str
       FileNotFoundError: there is no checkpoint, or the records are gone.
       ValueError: the checkpoint's metadata or the records are damaged.
       OSError: a file cannot be read or written.
+      KeyError: `results` lacks a field, or has an unknown modality.
+      TypeError: a note in prep.json is not a text.
     """
     directory = os.path.join(workdir, "evaluation", results["split"])
     metadata = store.read_model_metadata(workdir, checkpoint_kind)
@@ -197,12 +202,13 @@ def make_evaluation_results(
 
     `modalities` has the scores of each entry of `predictions`: `ua` (mean recall of the classes), `wa`
     (accuracy), `wf1` (F1 weighted by class size) and `mf1` (mean F1), their 95 % intervals such as
-    `ua_interval` (`[low, high]`), all as fractions of 1, `recall` (one per class) and `confusion` (rows true
-    classes). `per_speaker` has `ua`, `wa` and the number of labelled `clips` by name of the speaker. The
-    predictions are those of the first modality in `predictions`, as lists with one entry per clip: `clips`
-    (clip_ids), `labels` (class indices, -1 without a label), `speakers` (names) and `probabilities` (one per
-    class). The other keys are `config` (name), `corpus`, `dataset` (path), `date`, `protocol`, `fold`,
-    `split`, `leaky`, `leaks`, `checkpoint_step`, `temperature`, `classes` and `versions`.
+    `ua_interval` (`[low, high]`), all as fractions of 1, `recall` (one per class, None without clips) and
+    `confusion` (rows true classes, columns predicted classes). `per_speaker` has `ua`, `wa` and the number of
+    labelled `clips` by name of the speaker. The predictions are those of the first modality in `predictions`,
+    as lists with one entry per clip: `clips` (clip_ids), `labels` (class indices, -1 without a label),
+    `speakers` (names) and `probabilities` (one per class). The other keys are `config` (name), `corpus`,
+    `dataset` (path), `date` (YYYY-MM-DD), `protocol`, `fold`, `split`, `leaky` (True if there are `leaks`,
+    texts), `checkpoint_step`, `temperature`, `classes` (names) and `versions` (by package).
 
     Args:
       experiment: the experiment of the run, with its config and records.
@@ -244,7 +250,8 @@ def evaluated_modalities(fusion: str) -> tuple[str, ...]:
     """Returns the names of the inputs with which a fusion is scored, the main one first.
 
     They are `("both", "audio", "video")`, or the only modality of the fusion, such as `("audio",)`. Raises
-    ValueError if an installed package provides it, but it can't be imported.
+    KeyError if there is no such fusion, ValueError if an installed package provides it, but it can't be
+    imported.
     """
     fusion_modalities = FUSIONS[fusion].modalities
     return fusion_modalities if len(fusion_modalities) == 1 else ("both", *fusion_modalities)
@@ -262,11 +269,12 @@ def load_trained_experiment(
 
     Returns:
       A tuple: the experiment, with the fields `config`, `dataset` (the records), `protocol`, `clips` (record
-      indices by split), `spec` (shape of a clip), `model`, `statistics` and `labels`; the parameters and the
-      model state, nested dicts of arrays; and the metadata of the checkpoint, a dict with `config`,
+      indices by split), `spec` (shape of a clip), `model`, `statistics` (mean and standard deviation of each
+      frequency bin) and `labels` (of each training clip, -1 if hidden; None: all are used); the parameters
+      and the model state, nested dicts of arrays; and the metadata of the checkpoint, a dict with `config`,
       `classes`, `settings` (of the preparation), `spec`, `statistics`, `training_speakers`,
       `training_clips_sha256`, `corpus`, `protocol`, `fold`, `leaks`, `versions`, `step`, `temperature` and
-      others.
+      perhaps `progress`, `epoch` and `refit`, the state of the training.
 
     Raises:
       FileNotFoundError: there is no checkpoint, or the records are gone.

@@ -23,7 +23,7 @@ def export_bundle(
         uses are copied into the bundle. It has their paths by kind (`audio`, `face` or `detector`); for a
         kind that is missing or empty, the file that prepared the records is copied.
       quantize: `bf16` or `int8` stores the weights in fewer bits; the bundle is then compared with the
-        checkpoint after its weights were rounded in the same way. Empty: float32.
+        checkpoint after its weights were rounded in the same way. Empty: float32. Not checked.
       onnx: True adds model.onnx, the same computation for onnxruntime.
 
     Returns:
@@ -31,12 +31,13 @@ def export_bundle(
       checkpoint, on four random clips.
 
     Raises:
-      FileNotFoundError: the checkpoint does not exist.
+      FileNotFoundError: there is no checkpoint of this kind.
       ValueError: the checkpoint, a card or results.json is damaged; a kind in `encoders` is unknown; an
         encoder file is missing or is not the one that prepared the records; `output` exists and is neither a
         bundle nor an empty directory; the ONNX converter is missing or does not support an operation; or the
         difference is more than 1e-5 (ONNX: 1e-4).
       OSError: a file cannot be read or written.
+      Exception: JAX cannot export a registered encoder or fusion for batches of any size.
     """
     return export.export_bundle(
         workdir,

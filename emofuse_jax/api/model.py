@@ -69,9 +69,11 @@ class CompiledModel:
           `aux`, a dict of other arrays such as attention weights.
 
         Raises:
-          ValueError: `train` without a key, arrays whose shapes do not fit `spec`, too few steps or a wrong
-            number of frames for an encoder, an invalid dropout rate or place in the config, or a registered
-            fusion that does not return a FusionOutput.
+          ValueError: `train` without a key, other arrays in `params` or `model_state` than `init` returns,
+            arrays of the batch whose shapes do not fit `spec`, too few steps or a wrong number of frames for
+            an encoder, an invalid dropout rate or place in the config, or a registered fusion that does not
+            return a FusionOutput.
+          Exception: a registered encoder or fusion raised it.
         """
         return self._apply(params, model_state, batch, train=train, key=key)
 
@@ -82,8 +84,9 @@ class CompiledModel:
         `faces` uint8 [b s h w 3], their masks `audio_mask` [b t] and `face_mask` [b s] (True at valid steps
         and faces), `label`, `speaker` and `clip` int32 [b] (indices), `label_mask` [b] (True) and `weight`
         float32 [b] (1). If `spec` has features, also `audio_features` float16 [b u d_a] of u steps,
-        `audio_features_mask` [b u] and `face_features` float16 [b s d_v]; otherwise they are None. The same
-        `seed` gives the same batch. Raises ValueError if `size` is less than 1.
+        `audio_features_mask` [b u] and `face_features` float16 [b s d_v]; otherwise they are None. An axis of
+        `audio` or `faces` is 0 if it is 0 in `spec`. The same `seed` gives the same batch. Raises ValueError
+        if `size` is less than 1, `seed` is negative or `spec.classes` is 0, IndexError if `spec.s` is 0.
         """
         return self.network.fake_batch(size, seed)
 
@@ -113,6 +116,8 @@ def build_model(config: ConfigDict, records: Records | InputSpec | str | os.Path
       ValueError: the records are damaged, a field of the config is invalid, or the config and the records do
         not fit together; one line that names the file or field.
       OSError: a file of the records cannot be read.
+      AttributeError: the config lacks a field.
+      Exception: a registered encoder or fusion raised it.
 
     Example:
       >>> import jax

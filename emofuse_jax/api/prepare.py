@@ -23,7 +23,7 @@ def prepare(
     prepare` has more options, such as frozen encoders. Needs the extra `prep`.
 
     Args:
-      source: the folder of a corpus, or a CSV file with the columns path (relative to its folder), label
+      source: the folder of a corpus, or a CSV file in UTF-8 with the columns path (from its folder), label
         (class name; empty: none) and speaker, and optionally start and end (seconds), take (name of the
         recording that several clips show) and half (`left` or `right` of the picture).
       output: directory to write.
@@ -39,7 +39,8 @@ def prepare(
       The records in `output`, a mapping of the clips by clip_id (for a CSV file, the path in it, with the
       times and the half if it has them): `records[clip_id]` reads a Record, with `label` (index into
       `records.classes`, -1 without a label), `speaker`, and arrays such as `spectrogram` [t f] and `faces`
-      uint8 [s h w 3].
+      uint8 [s h w 3]; `open_records` lists all. Without a published split of the corpus, up to five folds are
+      made.
 
     Raises:
       FileNotFoundError: there is no such source, or a file of the corpus is missing.
@@ -52,6 +53,7 @@ def prepare(
       ModuleNotFoundError: a package is missing whose version is stored, such as opencv-python-headless, or
         openpyxl, if the sheet of BAUM-1s is an .xlsx file.
       zipfile.BadZipFile: this sheet is damaged.
+      Exception: the reader of a registered corpus raised it.
 
     Example:
       >>> records = ef.prepare("clips.csv", "media_records", workers=1)

@@ -56,7 +56,7 @@ class Records(Mapping[str, Record]):
 
     @property
     def speakers(self) -> tuple[str, ...]:
-        """Sorted names of the speakers."""
+        """Sorted names of all speakers, as prep.json lists them."""
         return self.dataset.speakers
 
     @property
@@ -79,23 +79,26 @@ class Records(Mapping[str, Record]):
         `face_features`, the number of steps and the widths of the features of frozen encoders; 0 for what the
         records do not have.
 
-        Raises ValueError if the records have audio features, but prep.json has no settings of their encoder.
+        Whether the config fits the records is not checked. Raises AttributeError if the config has no
+        `data.audio_steps`, ValueError if the records have audio features, but prep.json has no settings of
+        their encoder.
         """
         return make_input_spec(config, self.dataset)
 
     def to_pandas(self) -> "pd.DataFrame":
         """Returns a table with one row per clip of manifest.csv, including clips without a record.
 
-        The columns are `clip_id`, `path` (of the media file), `speaker`, `label` (name of the class, or None
-        without a label), `status` (`kept`, `masked`: audio or video cannot be used, or `failed`: no record),
-        `reason` (why, or other remarks), `shard`, `row` and `index` (place of the record: file, row in it,
-        and number among all; -1 without a record), `sha256` (of the media file), `take` (name of a recording
-        that several clips show), `start` and `end` (seconds; empty: all of the file). All but `label` are
-        text.
+        The rows are in the order of the file. The columns are `clip_id`, `path` (of the media file),
+        `speaker`, `label` (name of the class, or None without a label), `status` (`kept`, `masked`: audio or
+        video cannot be used, or `failed`: no record), `reason` (why, or other remarks), `shard`, `row` and
+        `index` (place of the record: file, row in it, and number among all; -1 without a record), `sha256`
+        (of the media file), `take` (name of a recording that several clips show), `start` and `end` (seconds;
+        empty: all of the file). All but `label` are text.
 
         Raises:
           ValueError: pandas is not installed, or manifest.csv is damaged.
           OSError: manifest.csv cannot be read.
+          ImportError: pandas is installed, but cannot be imported.
         """
         pandas = require_package("pandas", "tables", "Records.to_pandas")
         names = dict(enumerate(self.classes))
@@ -131,9 +134,13 @@ def open_records(path: str | os.PathLike[str]) -> Records:
       path: a directory that `prepare` or `write_records` wrote.
 
     Returns:
-      The records, a mapping of the clips by clip_id: `records[clip_id]` reads a Record, with `label` (index
-      into `records.classes`, -1 without a label), `speaker`, and arrays such as `spectrogram` [t f] and
-      `faces` uint8 [s h w 3].
+      The records, a mapping of the clips by clip_id: `records[clip_id]` reads a Record. It has `clip_id`,
+      `speaker`, `corpus`, `label` (index into `records.classes`, -1 without a label), `votes` [c] (1 for the
+      label), `spectrogram` float16 [t f], `faces` uint8 [s h w 3] (RGB); for each of the s frames
+      `face_valid` (True: a face), `face_time` (seconds), `face_score`, `face_box` [s 4] (x0 y0 x1 y1) and
+      `face_landmarks` [s 5 2] (x y of eyes, nose and corners of the mouth), in pixels of the source frame;
+      `audio_ok` and `video_ok` (False: cannot be used); and, None if they are not stored, `face_features`
+      [s d], `audio_features` [u d] and `waveform` int16 [n] (16 kHz).
 
     Raises:
       FileNotFoundError: the directory holds no records.
@@ -149,9 +156,10 @@ def open_records(path: str | os.PathLike[str]) -> Records:
 
 
 def with_records(config: ConfigDict, records: Records | str | os.PathLike[str]) -> ConfigDict:
-    """Returns a copy of a config whose `data.path` names the records.
+    """Returns a copy of a config whose `data.path` is the absolute path of the records.
 
-    Records that `write_records` made from arrays fit configs of any recipe: the copy has the recipe `arrays`.
+    Records that `write_records` made from arrays fit configs of any recipe: `data.recipe` of the copy is then
+    `arrays`. Whether other records have the recipe of the config is not checked.
 
     Args:
       config: config of an experiment; it is not changed.
@@ -161,6 +169,7 @@ def with_records(config: ConfigDict, records: Records | str | os.PathLike[str]) 
       FileNotFoundError: the directory holds no records.
       OSError: prep.json cannot be read.
       ValueError: prep.json is damaged or was written by another version.
+      AttributeError: the config has no part `data`.
     """
     if isinstance(records, Records):
         path, recipe = records.path, records.recipe

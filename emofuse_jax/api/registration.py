@@ -27,11 +27,13 @@ def register_fusion(name: str, fusion: FusionClass, *, replace: bool = False) ->
         d_a] and `video` [b n d_v], for each clip a vector of all of it and then of its parts in time, and
         their masks `audio_mask` and `video_mask` [b n], True if valid. "sequences": it is called with
         EncodedSequences, `audio` and `video`, each with `values` [b l d] of l positions, `mask` (True if
-        valid) and `time_index` [b l], and `length` [b] in time steps. Optional: `small` (the fields that the
-        small form changes), `small_epochs` (number of epochs in that form), and the static methods
-        `count_trunks(config)` (number of equal parts in time), `calibrate(state, probabilities, labels)`
-        (returns the part of the model state that depends on the validation clips) and
-        `check_training(config)` (raises ValueError or warns if a config does not suit).
+        valid) and `time_index` [b l], and `length` [b] in time steps. In both cases it is the first argument,
+        as `pooled` in the example. Optional: `small` (the fields that the small form changes), `small_epochs`
+        (number of epochs in that form), and the static methods `count_trunks(config)` (number of equal parts
+        in time; `config` is `config.model.fusion`), `calibrate(state, probabilities, labels)` (returns the
+        part of the model state that depends on the n validation clips; `probabilities` [n m c] of m levels,
+        `labels` [n], -1 without a label) and `check_training(config)` (raises ValueError or warns if the
+        config of an experiment does not suit).
       replace: True replaces any fusion of this name, so that a notebook cell can run twice.
 
     Raises:
@@ -88,7 +90,7 @@ def register_encoder(
         `audio` and `audio_mask`, or `faces` and `face_mask`), `small` (the fields that the small form
         changes), `small_limits` (the largest values of fields there), `small_augment` (the fields of
         `config.augment` that change there), and the method `attention_map(weights)`, which reshapes attention
-        for a figure.
+        over the l positions, [.. l], for a figure: [.. u] or [.. u g], u steps in time and g frequencies.
       modality: the modality that it encodes.
       replace: True replaces any encoder of this name.
 
@@ -111,6 +113,8 @@ def register_encoder(
 
 def register_objective(name: str, objective: losses.Objective, *, replace: bool = False) -> None:
     """Registers a training objective, whose factor a config sets as `loss.objectives.<name>`.
+
+    A config that does not set the factor does not use the objective.
 
     Args:
       name: an identifier.
@@ -143,9 +147,10 @@ def register_corpus(name: str, reader: Callable[[str], Corpus], *, replace: bool
     Args:
       name: an identifier.
       reader: a function from the path of the source to its `Corpus`: `name`, `classes` (names), `clips`
-        (MediaClips ordered by clip_id: clip_id, path, `label` as index into the classes or -1, speaker, and
-        optionally `start` and `end` in seconds), `sex` ("f" or "m" by speaker, as far as known) and `notes`
-        (texts for prep.json).
+        (MediaClips ordered by clip_id: clip_id, path (absolute or from the working directory), `label` as
+        index into the classes or -1, speaker, and optionally `start` and `end` in seconds), `sex` ("f" or "m"
+        by speaker, as far as known) and `notes` (texts for prep.json). Its errors pass through; a ValueError
+        or OSError becomes one line in `emofuse prepare`.
       replace: True replaces any corpus of this name.
 
     Raises:

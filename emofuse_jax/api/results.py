@@ -43,6 +43,7 @@ class Scores:
 
         Raises:
           ValueError: an interval does not have two numbers.
+          KeyError: a field is missing.
         """
         return cls(
             ua=float(scores["ua"]),
@@ -105,6 +106,7 @@ class Comparison:
 
         Raises:
           ValueError: the interval does not have two numbers.
+          KeyError: a key is missing.
         """
         return cls(
             fields["measure"],

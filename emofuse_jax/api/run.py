@@ -44,7 +44,8 @@ class Run:
         """Scores the best checkpoint on a split of its fold, with all modalities.
 
         The split is `train`, `validation` or `test`. Writes results.json, MODEL_CARD.md, DATA_CARD.md and, if
-        matplotlib is installed, report.html to `<workdir>/evaluation/<split>`.
+        matplotlib is installed, report.html with its pictures in `figures/` to
+        `<workdir>/evaluation/<split>`; existing files are replaced.
 
         Returns:
           The scores: `ua` (mean recall of the classes), `wa` (accuracy) and `wf1` (F1 weighted by class size)
@@ -58,6 +59,7 @@ class Run:
             the records are damaged, the records differ from those of the training, or the model was trained
             on a test speaker.
           OSError: a file cannot be read or written.
+          TypeError: a note in prep.json is not a text.
         """
         return next(iter(evaluate(self, split=split).scores.values()))
 
@@ -65,7 +67,8 @@ class Run:
         """Scores the best checkpoint on a split, writes an HTML page about it, and returns the page's path.
 
         The split is `train`, `validation` or `test`. The path is `<workdir>/evaluation/<split>/report.html`;
-        results.json, MODEL_CARD.md and DATA_CARD.md are written next to it.
+        results.json, MODEL_CARD.md, DATA_CARD.md and the folder `figures/` are written next to it. Existing
+        files are replaced.
 
         Raises:
           FileNotFoundError: there is no checkpoint, or the records are gone.
@@ -73,6 +76,7 @@ class Run:
             checkpoint, metrics.jsonl or the records are damaged, the records differ from those of the
             training, or the model was trained on a test speaker.
           OSError: a file cannot be read or written.
+          TypeError: a note in prep.json is not a text.
         """
         require_package("matplotlib", "report", "the report")
         return os.path.join(evaluate(self, split=split).directory, REPORT_FILE)
@@ -80,14 +84,17 @@ class Run:
     def export(self, output: str | os.PathLike[str]) -> str:
         """Writes a serving bundle of the best checkpoint to the directory `output`.
 
+        An existing bundle is replaced.
+
         Returns:
-          The absolute path of the bundle, which `load` opens.
+          The absolute path of the bundle, which `emofuse_jax.load` opens.
 
         Raises:
           FileNotFoundError: `workdir` holds no checkpoint.
           ValueError: `output` exists and is neither a bundle nor an empty directory, the checkpoint is
             damaged, or the bundle's predictions differ from those of the checkpoint by more than 1e-5.
           OSError: a file cannot be read or written.
+          Exception: JAX cannot export a registered encoder or fusion for batches of any size.
         """
         return export(self, output)
 
@@ -97,7 +104,7 @@ def train(
     records: Records | str | os.PathLike[str],
     workdir: str | os.PathLike[str],
 ) -> Run:
-    """Trains a model on one fold, keeping the parameters with the best validation score.
+    """Trains a model on one fold, keeping the parameters with the best mean recall on the validation clips.
 
     An interrupted training continues where it was saved, to the same numbers, when the same call runs again.
     One line shows the progress.
@@ -118,7 +125,9 @@ def train(
         file of the records is damaged, another process trains in `workdir`, `workdir` holds a run of another
         config, a device runs out of memory, or the loss is NaN or infinite.
       OSError: a file cannot be read or written.
-      jax.errors.JaxRuntimeError: another process of the run is lost.
+      TypeError, AttributeError: the metadata of the checkpoint in `workdir` are damaged, a note in prep.json
+        is not a text, or the config lacks a field.
+      jax.errors.JaxRuntimeError: another process of the run is lost, or a device fails.
 
     Example:
       >>> config = ef.config("concat", form="small_features", train={"epochs": 2}, data={"batch_size": 8})
@@ -134,8 +143,8 @@ def train(
 def evaluate(run: Run | str | os.PathLike[str], *, split: Split = "test") -> Evaluation:
     """Scores the best checkpoint of a run on a split of its fold and writes the results and an HTML page.
 
-    The files are results.json, MODEL_CARD.md, DATA_CARD.md and report.html, which needs matplotlib; without
-    it, the others are written.
+    The files are results.json, MODEL_CARD.md, DATA_CARD.md and report.html with `figures/`, which needs
+    matplotlib; without it, the others are written. Existing files are replaced.
 
     Args:
       run: a run or its working directory.
@@ -153,6 +162,7 @@ def evaluate(run: Run | str | os.PathLike[str], *, split: Split = "test") -> Eva
         records are damaged, the records differ from those of the training, or the model was trained on a test
         speaker.
       OSError: a file cannot be read or written.
+      TypeError: a note in prep.json is not a text.
 
     Example:
       >>> evaluation = ef.evaluate("run", split="validation")
@@ -171,6 +181,8 @@ def write_evaluation(
 ) -> str:
     """Writes results.json, MODEL_CARD.md, DATA_CARD.md and, if matplotlib is installed, report.html.
 
+    Existing files are replaced.
+
     Args:
       workdir: directory of a training run.
       results: contents of results.json, the first result of `evaluation.evaluate_workdir`.
@@ -178,13 +190,15 @@ def write_evaluation(
       checkpoint_kind: `best` or `last`, the checkpoint that was scored.
 
     Returns:
-      The directory of these files, `<workdir>/evaluation/<split>`.
+      The directory of these files, `<workdir>/evaluation/<split>`, where the split is `results["split"]`.
 
     Raises:
       FileNotFoundError: there is no checkpoint, or the records are gone.
       ValueError: the checkpoint's metadata, the records or metrics.jsonl are damaged, or the lengths of lists
         in `results` or `examples` do not fit together.
       OSError: a file cannot be read or written.
+      KeyError, IndexError: a field of `results` or `examples` is missing, or a label is not a class index.
+      TypeError: a note in prep.json is not a text.
     """
     directory = evaluation.write_results(workdir, results, checkpoint_kind)
     if not page.can_draw_figures(REPORT_FILE):
@@ -208,13 +222,14 @@ def export(run: Run | str | os.PathLike[str], output: str | os.PathLike[str]) ->
       output: directory to write; an existing bundle is replaced.
 
     Returns:
-      The absolute path of the bundle, which `load` opens.
+      The absolute path of the bundle, which `emofuse_jax.load` opens.
 
     Raises:
       FileNotFoundError: the directory holds no checkpoint.
       ValueError: `output` exists and is neither a bundle nor an empty directory, the checkpoint is damaged,
         or the bundle's predictions differ from those of the checkpoint by more than 1e-5.
       OSError: a file cannot be read or written.
+      Exception: JAX cannot export a registered encoder or fusion for batches of any size.
 
     Example:
       >>> import os

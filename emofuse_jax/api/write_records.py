@@ -37,14 +37,15 @@ def write_records(
         clip must have all arrays that occur and the most frames.
       classes: class names; their order is that of the labels.
       name: name of the data set.
-      folds: names of the test speakers of each fold; without it speakers form up to five folds.
+      folds: names of the test speakers of each fold; without it speakers form up to five folds, one for each
+        if there are fewer than five, none for a single one. A fifth of the other speakers is for validation.
       hop_ms: milliseconds between two steps of a spectrogram.
       feature_hop_ms: milliseconds between two vectors of `audio_features`.
 
     Returns:
       The records in `path`, a mapping of the clips by clip_id: `records[clip_id]` reads a Record, with
       `label` (index into `records.classes`, -1 without a label), `speaker`, and arrays such as `spectrogram`
-      [t f] and `faces` uint8 [s h w 3].
+      [t f] and `faces` uint8 [s h w 3]; `open_records` lists all.
 
     Raises:
       ValueError: there are no clips, a clip_id occurs twice, an array has a wrong shape, dtype or value, a
@@ -53,6 +54,9 @@ def write_records(
         damaged after it was written. One line that names the clip, argument or file.
       FileExistsError: `path` exists and is not empty.
       OSError: a file cannot be written, or `path` is a file.
+      AttributeError, TypeError: an entry of `clips` is not a Clip, a clip_id or speaker is not a text, or a
+        hop is not a number.
+      ImportError: a package whose version is stored is not installed.
 
     Example:
       >>> import numpy as np
@@ -103,9 +107,11 @@ def _check_arguments(classes: Sequence[str], hops: Mapping[str, float]) -> None:
 def _array_settings(shape: ClipShape, hop_ms: float, feature_hop_ms: float) -> PrepSettingsDict:
     """Returns the settings for prep.json as nested dicts: those of a preparation with the recipe `arrays`.
 
-    The keys are `recipe`, which is `arrays`, and `audio`, `face` and `features`, dicts of all fields of
-    `AudioSettings`, `FaceSettings` and `FeatureSettings` in data_prep. Fields that say nothing about arrays,
-    such as the frontend and the detector, have their defaults or are `arrays`, empty or constant.
+    The keys are `recipe`, which is `arrays`, and `audio`, `face` and `features`, dicts with all fields that
+    `PrepSettings.to_dict` in data_prep/settings.py lists. Set from the arguments are `hop_ms`, `window_ms`,
+    `bins` and `dft` of the audio, `frames` and `size` of the face, and `tensors`, `width` and `hop_ms` of the
+    features. Fields that say nothing about arrays, such as the frontend and the detector, have their defaults
+    or are `arrays`, empty or constant.
 
     Args:
       shape: sizes of the clips: `f` bins, `s` frames, `h` and `w` pixels of a face, widths `audio_features`

@@ -28,9 +28,10 @@ FACE_DETECTOR = flags.DEFINE_string(
 def load_bundle(path: str) -> "Bundle":
     """Returns the bundle in the directory `path`, ready to run.
 
-    --engine chooses the engine; --audio_encoder, --face_encoder and --face_detector are the paths of ONNX
-    files that the bundle does not contain. `run` of the bundle computes the outputs of the network for
-    arrays, `predict` the predictions for a media file or clips, and `classes` are the names of the classes.
+    --engine (`jax`, `onnx` or `auto`) chooses the engine; --audio_encoder, --face_encoder and --face_detector
+    are the paths of ONNX files that the bundle does not contain. `run(arrays)` of the bundle takes a dict of
+    the arrays that `inputs` names and returns a dict of the network's outputs; `predict(path)` returns the
+    list of predictions for a media file; and `classes` are the names of the classes.
 
     Raises:
       ValueError: the directory is not a complete, unmodified bundle, the engine in --engine is not available,

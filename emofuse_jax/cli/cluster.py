@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> int | None:
 
     The filled-in template is a temporary file that is not removed. It is started with `sbatch` (slurm),
     `kubectl apply -f` (jobset) or `bash` (tpu_pod). With --dry_run, nothing is written; the start command is
-    printed too.
+    printed too. `argv` has the name of the program and the words that are no flags; none are allowed.
 
     Returns:
       The exit status of the start command; None with --dry_run.
@@ -94,8 +94,9 @@ def template_values() -> dict[str, object]:
     """Returns the value of each template field by name, taken from the flags.
 
     The names are `name`, `command`, `hosts`, `devices`, `cores`, `hours`, `restarts`, `image`, `accelerator`,
-    `topology`, `slice` and `zone`; `command` is the job with `emofuse` before it. Raises ValueError if --job
-    does not begin with train or crossval, has no --workdir or an open quote, or if --name is invalid.
+    `topology`, `slice` and `zone`. `hosts` to `restarts` are integers, the others texts; `command` is the job
+    with `emofuse` before it. Raises ValueError if --job does not begin with train or crossval, has no
+    --workdir or an open quote, or if --name is invalid.
     """
     job_arguments = shlex.split(JOB.value)
     if not job_arguments or job_arguments[0] not in SUPPORTED_VERBS:
@@ -106,7 +107,8 @@ def template_values() -> dict[str, object]:
         raise ValueError(f"--job={JOB.value!r}: expected --workdir=DIR with a directory that all hosts share")
     if not re.fullmatch(r"[a-z]([a-z0-9-]{0,40}[a-z0-9])?", NAME.value):
         raise ValueError(
-            f"--name={NAME.value}: expected a letter and up to 41 more lower-case letters, digits and hyphens"
+            f"--name={NAME.value}: expected a lower-case letter, then at most 41 lower-case letters, digits"
+            " and hyphens, with no hyphen at the end"
         )
     return {
         "name": NAME.value,
@@ -134,6 +136,7 @@ def render_template(kind: str, values: dict[str, object]) -> str:
     Raises:
       ValueError: a flag that the template needs is empty; the message names the flag.
       OSError: the template cannot be read.
+      KeyError: the kind is unknown, or `values` lacks a field of the template or `command`.
     """
     name, _ = CLUSTER_KINDS[kind]
     template = AtSignTemplate(

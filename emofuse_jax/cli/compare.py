@@ -27,6 +27,8 @@ OUTPUT = flags.DEFINE_string("output", None, "JSON file to write the comparison 
 def main(argv: Sequence[str]) -> None:
     """Compares two results.json files and prints the comparison; with --output, also writes it as JSON.
 
+    An existing file --output is replaced. `argv` has the name of the program and the paths of the two files.
+
     Raises:
       ValueError: there are not two arguments, a file is damaged or not a result of a cross-validation, the
         results have other test clips, classes or protocols, or no clip has a label.

@@ -36,19 +36,25 @@ FLAGS_BY_SIDE = {
 def main(argv: Sequence[str]) -> None:
     """Pairs the corpora, writes the clips, composite.csv and composite.json, and prints what was left out.
 
+    The files are written to --output; existing clips stay, the other two files are replaced. `argv` has the
+    name of the program and the words that are no flags; none are allowed.
+
     Raises:
-      ValueError: a flag is missing, the extra `prep` is not installed, a corpus or a class map is unknown, a
+      ValueError: --output, --voice_corpus, --voice_source, --face_corpus or --face_source is missing, there
+        is a word without a flag, the extra `prep` is not installed, a corpus or a class map is unknown, a
         table of a corpus is wrong, or the corpora have fewer than two classes or three pairs of speakers in
         common.
       OSError: a corpus does not exist, or a file cannot be read or written.
       ModuleNotFoundError: the sheet of BAUM-1s is an .xlsx file, but openpyxl is not installed.
       zipfile.BadZipFile: this sheet is damaged.
+      Exception: the reader of a registered corpus raised it.
     """
     required_flags = [OUTPUT, *(flag for side_flags in FLAGS_BY_SIDE.values() for flag in side_flags[:2])]
     required_values = [flag.value for flag in required_flags if flag.value]
     if argv[1:] or len(required_values) < len(required_flags):
         raise ValueError(
-            f"{', '.join(f'--{f.name}' for f in required_flags)} are required; see emofuse composite --help"
+            f"expected the flags {', '.join(f'--{f.name}' for f in required_flags)}, and no words without a"
+            " flag; see emofuse composite --help"
         )
     from data_prep.optional_dependencies import require_media
 

@@ -36,6 +36,10 @@ flags.adopt_module_key_flags(distributed_flags)
 def main(argv: Sequence[str]) -> None:
     """Runs the cross-validation, writes the results and the report to --workdir, and prints the scores.
 
+    The files are results.json, row.md, robustness.json, MODEL_CARD.md, DATA_CARD.md, and report.html with
+    `figures/`, which replace existing ones, and `runs/fold_<i>_seed_<j>/`, which the same cross-validation
+    continues. `argv` has the name of the program and the words that are no flags; none are allowed.
+
     Raises:
       Preempted: after SIGTERM, once the state is saved.
       ValueError: a flag or config field is missing or invalid, the other processes of the run cannot be
@@ -46,7 +50,9 @@ def main(argv: Sequence[str]) -> None:
       OSError: the records, a fold or the checkpoint in config.init do not exist, or a file cannot be read or
         written.
       RuntimeError: JAX already uses the devices of this process.
-      jax.errors.JaxRuntimeError: another process of the run is lost.
+      TypeError, AttributeError, KeyError: the metadata of the saved state are damaged, a note in prep.json is
+        not a text, its audio settings lack a field, or --config lacks a field.
+      jax.errors.JaxRuntimeError: another process of the run is lost, or a device fails.
     """
     if argv[1:]:
         raise ValueError(f"unexpected argument {argv[1]!r}; write flags as --name=value")

@@ -27,12 +27,19 @@ WORKERS = flags.DEFINE_integer(
 def main(argv: Sequence[str]) -> None:
     """Runs the demo and writes all its files to --output.
 
+    They are `clips/`, `records/`, one directory for each network (`voice`, `face`, `both`), report.html,
+    `bundle/`, new_clip.mp4 and results.json; with another --seed than 0, all but the first two are in
+    `seed_<n>/`. `argv` has the name of the program and the words that are no flags; none are allowed.
+
     Raises:
       Preempted: after SIGTERM during training, once the state is saved.
       ValueError: there is an argument that is no flag, the extra `prep` or `report` is not installed, a
         number is out of range, --output holds another demo or is used by another process, files in it are
         damaged, or the loss is NaN or infinite.
       OSError: a file cannot be read or written.
+      ModuleNotFoundError: a package of the extra `prep` is missing.
+      av.FFmpegError: FFmpeg can't encode H.264 or AAC.
+      TypeError, AttributeError, KeyError: metadata of a saved checkpoint, or prep.json, are damaged.
     """
     if argv[1:]:
         raise ValueError(f"unexpected argument {argv[1]!r}; write flags as --name=value")

@@ -21,6 +21,8 @@ DATA = flags.DEFINE_string("data", "", "Directory of the records, if they were m
 def main(argv: Sequence[str]) -> None:
     """Scores the model, writes results.json, cards and the report to the workdir, and prints the scores.
 
+    The files are written to `evaluation/<split>` in it; existing ones are replaced.
+
     Args:
       argv: name of the program and the words that are left after absl has parsed the flags; no words are
         allowed.
@@ -31,6 +33,7 @@ def main(argv: Sequence[str]) -> None:
         clips, the checkpoint, metrics.jsonl or the records are damaged, the records differ from those of the
         training, or the model was trained on a test speaker.
       OSError: a file cannot be read or written.
+      TypeError: a note in prep.json is not a text.
     """
     if argv[1:] or not WORKDIR.value:
         raise ValueError(

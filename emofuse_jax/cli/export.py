@@ -45,6 +45,9 @@ FACE_DETECTOR = flags.DEFINE_string("face_detector", "", "ONNX file of the face 
 def main(argv: Sequence[str]) -> None:
     """Exports the bundle to --output, and prints its size and its difference from the checkpoint.
 
+    An existing bundle is replaced. With --quantize, also prints the change of the validation scores. `argv`
+    has the name of the program and the words that are no flags; none are allowed.
+
     Raises:
       FileNotFoundError: there is no checkpoint.
       ValueError: a flag is missing or has no effect, the checkpoint is damaged, --output exists and is
@@ -52,6 +55,7 @@ def main(argv: Sequence[str]) -> None:
         the records, the ONNX converter is missing or does not support an operation, or the outputs differ
         from those of the checkpoint by more than 1e-5 (ONNX: 1e-4).
       OSError: a file cannot be read or written.
+      Exception: JAX cannot export a registered encoder or fusion for batches of any size.
     """
     if argv[1:]:
         raise ValueError(f"unexpected argument {argv[1]!r}; write flags as --name=value")
@@ -61,7 +65,8 @@ def main(argv: Sequence[str]) -> None:
     encoders = {"audio": AUDIO_ENCODER.value, "face": FACE_ENCODER.value, "detector": FACE_DETECTOR.value}
     if any(encoders.values()) and not INCLUDE_ENCODERS.value:
         raise ValueError(
-            "--audio_encoder, --face_encoder and --face_detector have no effect without --include_encoders"
+            "--audio_encoder, --face_encoder and --face_detector have no effect without --include_encoders;"
+            " add it, or leave them out"
         )
     from emofuse_jax.api.export import export_bundle
 
@@ -83,7 +88,8 @@ def main(argv: Sequence[str]) -> None:
 def describe_quantization_cost(workdir: str) -> str:
     """Returns one line with the validation `ua` and `wa` (fractions) before and after quantization.
 
-    If they cannot be measured, for example because the records are gone, the line says why.
+    --quantize is the format of the weights, --checkpoint the checkpoint and --data the records. If they
+    cannot be measured, for example because the records are gone, the line says why.
 
     Args:
       workdir: directory of the training run.

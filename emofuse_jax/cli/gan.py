@@ -24,9 +24,11 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Directory to write the new check
 def main(argv: Sequence[str]) -> None:
     """Trains the GAN and the fusion, writes a checkpoint to --workdir, and prints a JSON summary.
 
-    The summary is one line with `workdir`, `real` and `generated` (numbers of pairs of vectors), `losses` (of
-    the GAN, if it generated any), `epoch` (the best one; 0: the fusion of the run was not improved) and its
-    `validation_ua` (mean recall of the classes, a fraction).
+    Also writes metrics.jsonl. `argv` has the name of the program and the words that are no flags; none are
+    allowed. The summary is one line with `workdir`, `real` and `generated` (numbers of pairs of vectors),
+    `losses` (if the GAN generated any: a dict of its mean losses `generator` and `discriminator`), `epoch`
+    (the best one; 0: the fusion of the run was not improved) and its `validation_ua` (mean recall of the
+    classes, a fraction).
 
     Raises:
       FileNotFoundError: --encoder has no checkpoint, or its records are gone.
@@ -36,6 +38,7 @@ def main(argv: Sequence[str]) -> None:
         or --workdir contains a run or is used by another process.
       OSError: a file cannot be read or written.
       AttributeError: --config lacks a field of configs/gan.py.
+      jax.errors.JaxRuntimeError: a device fails or runs out of memory.
     """
     if argv[1:]:
         raise ValueError(f"unexpected argument {argv[1]!r}; write flags as --name=value")

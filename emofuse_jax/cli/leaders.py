@@ -24,9 +24,13 @@ MEASURE = flags.DEFINE_enum(
 def main(argv: Sequence[str]) -> None:
     """Prints tables of all results below a folder, and writes them as an HTML page to --output.
 
+    Without --output, the page is leaders.html in the folder; an existing one is replaced. `argv` has the name
+    of the program and the folder.
+
     Raises:
       ValueError: there is not one argument, or the folder has no results.
       OSError: a file cannot be read or the page cannot be written.
+      KeyError: a result lacks the score in --measure.
     """
     if len(argv) != 2:
         raise ValueError("expected one folder; usage: emofuse leaders FOLDER; see emofuse leaders --help")

@@ -138,7 +138,10 @@ def command_line(verb: str) -> str:
 
 
 def join_config_flag(arguments: Sequence[str]) -> list[str]:
-    """Returns a list of the arguments with the first `--config NAME` written as `--config=NAME`."""
+    """Returns a list of the arguments with the first `--config NAME` written as `--config=NAME`.
+
+    A `--config` at the end stays as it is.
+    """
     joined_arguments = list(arguments)
     if "--config" in joined_arguments[:-1]:
         index = joined_arguments.index("--config")
@@ -212,7 +215,8 @@ def report_failure(message: str, status: int) -> int:
 def help_text(module: str) -> str:
     """Returns the help of a verb: the docstring of its module, and its flags with their defaults.
 
-    `module` is the name of the module, such as `emofuse_jax.cli.train`.
+    `module` is the name of an imported module, such as `emofuse_jax.cli.train`. Raises KeyError if it is not
+    imported.
     """
     from absl import flags
 

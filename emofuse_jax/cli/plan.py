@@ -32,6 +32,9 @@ OUTPUT = flags.DEFINE_string("output", None, "JSON file to write the plans to.")
 def main(argv: Sequence[str]) -> None:
     """Compiles the step for each slice and prints the plans; with --output, also writes them as JSON.
 
+    An existing file --output is replaced; it has `config` (name), `topology`, and `rows`, one object per
+    slice. `argv` has the name of the program and the words that are no flags; none are allowed.
+
     Raises:
       ValueError: --config is missing, the chip or slice is unknown, the config is invalid, the devices cannot
         share the batch equally, the records are damaged or have another recipe than the config, the recipe is

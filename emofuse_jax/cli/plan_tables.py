@@ -101,8 +101,8 @@ def plan_to_row(slice_shape: str, plan: Plan, chip: Chip) -> PlanRow:
 
     Args:
       slice_shape: shape of the slice, such as 4x4.
-      plan: costs of a training step.
-      chip: peak rates and memory of the chip.
+      plan: costs of a training step, as `make_plan` returns them; `batch_size` is that of all devices.
+      chip: peak rates and memory of the chip, as `parse_topology` returns them.
     """
     seconds = roofline_seconds(plan, chip)
     return {
@@ -123,7 +123,11 @@ def plan_to_row(slice_shape: str, plan: Plan, chip: Chip) -> PlanRow:
 
 
 def print_plan(plan: Plan, chip: Chip) -> None:
-    """Prints a table of a step on one slice: memory, operations, communication, lowest time, throughput."""
+    """Prints a table of a step on one slice: memory, operations, communication, lowest time, throughput.
+
+    The units are GB, GFLOP, MB and ms for one device, and clips per second for all. `plan` are the costs, as
+    `make_plan` returns them, and `chip` the peak rates and memory, as `parse_topology` returns them.
+    """
     seconds = roofline_seconds(plan, chip)
     table = Table("per device", "", title=f"{plan.devices} chips, batches of {plan.batch_size}")
     table.add_row("memory", f"{plan.memory_bytes / 1e9:.2f} GB of {chip.memory_bytes / 1e9:.0f}")
@@ -144,7 +148,8 @@ def print_plan(plan: Plan, chip: Chip) -> None:
 def describe_collectives(collectives: Sequence[Collective]) -> str:
     """Returns the number and megabytes of collectives, and how many of them overlap with other work.
 
-    An example is `2, 1.500 MB, 1 overlapped with other work`.
+    An example is `2, 1.500 MB, 1 overlapped with other work`; a megabyte is 10^6 bytes, and all numbers are 0
+    for an empty list. A `Collective` has `bytes`, those of its arrays on one device, and `is_overlapped`.
     """
     total_bytes = sum(c.bytes for c in collectives)
     return (
@@ -156,8 +161,9 @@ def describe_collectives(collectives: Sequence[Collective]) -> str:
 def print_scaling(rows: Sequence[PlanRow]) -> None:
     """Prints a table of weak scaling: a line for each slice, with the same batch size per chip.
 
-    `rows` are results of `plan_to_row`; the last column is the throughput as a fraction of that of the first
-    row, scaled to the same number of chips.
+    `rows` are results of `plan_to_row`, at least one, else IndexError. The columns are the slice, chips,
+    clips of a batch, GB per chip, number of collectives and their MB, ms of a step, clips per second, and the
+    throughput as a fraction of that of the first row, scaled to the same number of chips.
     """
     table = Table(
         "slice", "chips", "batch", "GB per chip", "collectives", "MB", "step ms", "clips/s", "of ideal"

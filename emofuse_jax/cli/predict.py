@@ -49,6 +49,8 @@ flags.adopt_module_key_flags(bundle_flags)
 def main(argv: Sequence[str]) -> int:
     """Predicts all files; prints the predictions, or writes them to --output.
 
+    `argv` has the name of the program and the paths of media files or folders of them.
+
     Returns:
       The exit status: 1 if a file or window has no prediction, otherwise 0.
 
@@ -57,7 +59,9 @@ def main(argv: Sequence[str]) -> int:
         --output exists, is damaged, belongs to another run or is being written by another process, the bundle
         is damaged, was trained on arrays or cannot be run on this machine, or an encoder file is missing or
         another one.
-      OSError: bundle.json cannot be read, or a file cannot be written.
+      OSError: bundle.json cannot be read, a file cannot be read or written, or a decoding process cannot be
+        started.
+      ImportError: pyarrow is needed and installed, but cannot be imported.
     """
     if BUNDLE.value is None or not argv[1:]:
         raise ValueError("--bundle=DIR and a clip or folder are required; see emofuse predict --help")
@@ -70,7 +74,10 @@ def main(argv: Sequence[str]) -> int:
     require_media()
     files = list(dict.fromkeys(windows.find_media_files(argv[1:])))
     if not files:
-        raise ValueError(f"{', '.join(argv[1:])}: no media files in these folders; pass audio or video files")
+        raise ValueError(
+            f"{', '.join(argv[1:])}: no media files in these folders; pass audio or video files, such as .wav"
+            " or .mp4"
+        )
     return write_predictions(bundle, files) if OUTPUT.value else print_predictions(bundle, files)
 
 
@@ -89,7 +96,8 @@ def predict_all(
     Args:
       bundle: the loaded bundle.
       files: paths of media files, at least one.
-      batch_sizes: batch sizes in ascending order; a batch is padded to the next larger size.
+      batch_sizes: batch sizes in ascending order, at least one; a batch is padded to the next larger size and
+        has at most the largest.
 
     Raises:
       ValueError: while iterating: the settings in the bundle are invalid, the bundle was trained on arrays,
@@ -161,6 +169,7 @@ def write_predictions(bundle: "Bundle", files: Sequence[str]) -> int:
         arrays; or it cannot be run on this machine.
       OSError: bundle.json cannot be read, a file cannot be read or written, or a decoding process cannot be
         started.
+      ImportError: pyarrow is needed and installed, but cannot be imported.
     """
     from emofuse_jax.serving.predict import BATCH_SIZES
     from emofuse_jax.serving.prediction_file import open_prediction_writer

@@ -94,6 +94,9 @@ MAX_NOTE_CHARS = 200
 def main(argv: Sequence[str]) -> int:
     """Prepares one corpus, writes the records and a report to --output, and prints what failed.
 
+    The report is prep_report.html with `figures/`, and DATA_CARD.md; without matplotlib, only the latter.
+    `argv` has the name of the program and the words that are no flags; none are allowed.
+
     Returns:
       The exit status: 1 if the written files have problems, or with --strict if a clip failed; otherwise 0.
 
@@ -107,10 +110,11 @@ def main(argv: Sequence[str]) -> int:
         file, but openpyxl is not installed; or a package is missing whose version is stored, such as
         opencv-python-headless.
       zipfile.BadZipFile: the sheet of BAUM-1s is damaged.
-      Exception: the Beam pipeline failed; the class depends on its runner.
+      Exception: the Beam pipeline failed (the class depends on its runner), or the reader of a registered
+        corpus raised it.
     """
     if argv[1:]:
-        raise ValueError(f"unexpected argument {argv[1]!r}; see emofuse prepare --help")
+        raise ValueError(f"unexpected argument {argv[1]!r}; write flags as --name=value")
     from data_prep.onnx_models.encoders import EncoderFiles
     from data_prep.optional_dependencies import require_media
     from data_prep.prepare import prepare  # imported here so that --help is fast
@@ -120,7 +124,7 @@ def main(argv: Sequence[str]) -> int:
 
     require_media()
     if _BEAM_OPTIONS.value and _RUNNER.value != "beam":
-        raise ValueError("--beam has no effect without --runner=beam")
+        raise ValueError("--beam has no effect without --runner=beam; add it, or leave out --beam")
     encoders = EncoderFiles(_AUDIO_ENCODER.value, _FACE_ENCODER.value, _FACE_DETECTOR.value)
     settings = with_encoders(settings_from_flags(), encoders, _TENSORS.value)
     corpus = read_corpus(
@@ -157,8 +161,9 @@ def main(argv: Sequence[str]) -> int:
 def settings_from_flags() -> PrepSettings:
     """Returns the settings of the recipe in --recipe, changed by the other flags.
 
-    Their parts are `recipe` (its name), `audio`, `face` and `features`. Raises ValueError if a value is out
-    of range or the values do not fit together.
+    Their parts are `recipe` (its name), `audio`, `face` and `features`. --waveform and --trim_db change
+    `audio`; --frames, --snippet, --face_size and --face_device change `frames`, `snippet`, `size` and
+    `device` of `face`. Raises ValueError if a value is out of range or the values do not fit together.
     """
     return recipe_settings(
         _RECIPE.value,

@@ -53,16 +53,22 @@ flags.adopt_module_key_flags(bundle_flags)
 
 
 def main(argv: Sequence[str]) -> None:
-    """Serves predictions over HTTP until the process is stopped.
+    """Serves predictions over HTTP, on --host and --port, until the process is stopped.
+
+    The routes are / (a web page), /v1/predict, /v1/predict/stream, /v1/live (WebSocket), /v1/model, /healthz,
+    /readyz, /metrics and /openapi.json. `argv` has the name of the program and the words that are no flags;
+    none are allowed.
 
     Raises:
-      ValueError: --bundle is missing, a batch size is not a number, a required package is not installed, the
-        bundle is damaged, the engine is not available, or an encoder file is missing or another one.
+      ValueError: --bundle is missing, there is a word without a flag, a batch size is not a number, a
+        required package is not installed, the bundle is damaged, the engine is not available, or an encoder
+        file is missing or another one.
       OSError: bundle.json cannot be read.
+      OverflowError: --port is above 65535.
       SystemExit: status 3: the port is in use, or the bundle cannot prepare media files.
     """
     if argv[1:] or BUNDLE.value is None:
-        raise ValueError("--bundle=DIR is required; see emofuse serve --help")
+        raise ValueError("expected --bundle=DIR and no words without a flag; see emofuse serve --help")
     from data_prep.optional_dependencies import require_media, require_server
 
     require_media()

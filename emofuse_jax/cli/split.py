@@ -20,6 +20,10 @@ _ALLOW_LEAK = flags.DEFINE_bool("allow_leak", False, "Accept a split that leaks,
 def main(argv: Sequence[str]) -> None:
     """Adds the split to the records and prints its leaks.
 
+    The split in --table, a CSV with the columns clip_id and part (train, validation or test), becomes the
+    protocol --name: splits/<name>/fold_0.json and stats/<name>/fold_0.npz in --data. `argv` has the name of
+    the program and the words that are no flags; none are allowed.
+
     Raises:
       ValueError: a flag is missing, the name or the table is invalid, a protocol of this name exists,
         prep.json, manifest.csv or a shard is damaged, another process works in the records, or the split

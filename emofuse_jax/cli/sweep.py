@@ -36,6 +36,11 @@ flags.adopt_module_key_flags(distributed_flags)
 def main(argv: Sequence[str]) -> None:
     """Draws or reads the trials, trains them, writes the scores to sweep.json in --workdir, and prints them.
 
+    sweep.json has `config`, `protocol`, `corpus`, `folds`, `seeds` and `trials`, the best one first:
+    `number`, `fields` (changed config fields), `validation_ua` (mean recall of the best epoch, a fraction;
+    mean over the runs), `sd` (its deviation), `last_ua` (of the last epochs) and `runs`. `argv` has the name
+    of the program and the words that are no flags; none are allowed.
+
     Raises:
       Preempted: after SIGTERM, once the state is saved.
       ValueError: a flag, a range or the trials file is invalid, a trial has an invalid field, no clips are
@@ -45,13 +50,15 @@ def main(argv: Sequence[str]) -> None:
       OSError: the records, a fold or the checkpoint in config.init do not exist, or a file cannot be read or
         written.
       RuntimeError: JAX already uses the devices of this process.
-      jax.errors.JaxRuntimeError: another process of the run is lost.
+      TypeError, AttributeError: the metadata of the saved state are damaged, or --config lacks a field.
+      jax.errors.JaxRuntimeError: another process of the run is lost, or a device fails.
     """
     if argv[1:]:
         raise ValueError(f"unexpected argument {argv[1]!r}; write flags as --name=value")
     if CONFIG.value is None or WORKDIR.value is None or bool(SPACE.value) == bool(TRIALS.value):
         raise ValueError(
-            "--config, --workdir, and either --space or --trials are required; see emofuse sweep --help"
+            "--config, --workdir, and either --space or --trials, but not both, are required; see emofuse"
+            " sweep --help"
         )
     from emofuse_jax.parallel import distributed
     from emofuse_jax.training.crossval import search_space

@@ -28,6 +28,10 @@ flags.adopt_module_key_flags(distributed_flags)
 def main(argv: Sequence[str]) -> None:
     """Trains the model, writes checkpoints and metrics to --workdir, and prints the best checkpoint as JSON.
 
+    The JSON object has `workdir`, `best_step` (a training step) and `validation_ua` (mean recall of the
+    classes, a fraction; null if no clips are held out). `argv` has the name of the program and the words that
+    are no flags; none are allowed.
+
     Raises:
       Preempted: after SIGTERM, once the state is saved.
       ValueError: a flag or config field is missing or invalid, the other processes of the run cannot be
@@ -35,7 +39,9 @@ def main(argv: Sequence[str]) -> None:
         holds another run or is in use, a device runs out of memory, or the loss is NaN or infinite.
       OSError: the records, the fold or the checkpoint in config.init do not exist, or a file cannot be read
         or written.
-      jax.errors.JaxRuntimeError: another process of the run is lost.
+      TypeError, AttributeError: the metadata of the checkpoint in --workdir are damaged, a note in prep.json
+        is not a text, or --config lacks a field.
+      jax.errors.JaxRuntimeError: another process of the run is lost, or a device fails.
     """
     if argv[1:]:
         raise ValueError(f"unexpected argument {argv[1]!r}; write flags as --name=value")

@@ -67,7 +67,7 @@ class ClipShape:
         """Returns the shape of one step or frame of the array `name`.
 
         It is (f,) for `spectrogram`, (h, w, 3) for `faces`, and (width of a vector,) for `audio_features` and
-        `face_features`.
+        `face_features`. Raises KeyError for any other name.
         """
         sizes = {**vars(self), "channels": 3}
         return tuple(sizes[axis] for axis in ARRAY_AXES[name][1:])
@@ -120,8 +120,8 @@ def to_record(clip: Clip, shape: ClipShape, *, corpus: str = "", classes: Sequen
     False. All frame arrays have `shape.s` frames, at least 1: a frame that is missing or has no face is zero
     in `faces` and `face_features`, and False in `face_valid`; `video_ok` is False if all are.
     `audio_features` or `face_features` is None if `shape` has width 0 for it. `votes` [c], for c classes, is
-    1 for the class of the label, else 0. Times, boxes and landmarks of faces are zero; their score is 1 for a
-    frame with a face, else 0.
+    1 for the class of the label, else 0; without a label, all are 0. Times [s], boxes [s 4] and landmarks
+    [s 5 2] of faces are zero; their score [s] is 1 for a frame with a face, else 0.
 
     Args:
       clip: the names and arrays; `face_mask` None means a face in every frame of the clip.
@@ -182,7 +182,7 @@ def _as_array(clip: Clip, name: str) -> np.ndarray | None:
     if array.ndim != len(ARRAY_AXES[name]):
         raise ValueError(
             f"clip {clip.clip_id!r}: {name} has shape {list(array.shape)}, expected"
-            f" {len(ARRAY_AXES[name])} dimensions"
+            f" {len(ARRAY_AXES[name])} dimensions: {', '.join(ARRAY_AXES[name])}"
         )
     return array
 
@@ -191,7 +191,8 @@ def _checked_array(clip: Clip, name: str, trailing: tuple[int, ...]) -> np.ndarr
     """Returns an array of a clip as it is stored: faces in uint8, others in float16; None if it is missing.
 
     Raises ValueError if the array is empty or has another shape than `[any, *trailing]`, if faces are not
-    uint8, or if another array has no numeric dtype or has values that are not finite or above 65504.
+    uint8, or if another array has no numeric dtype or has values that are not finite or whose absolute value
+    is above 65504.
     """
     array = _as_array(clip, name)
     if array is None:
@@ -209,13 +210,14 @@ def _checked_array(clip: Clip, name: str, trailing: tuple[int, ...]) -> np.ndarr
         raise ValueError(f"{clip_and_array} is {array.dtype}, expected numbers")
     if not np.all(np.abs(array) <= MAX_FLOAT16):  # NaN fails too
         raise ValueError(
-            f"{clip_and_array} has values that are not finite or do not fit float16 (at most {MAX_FLOAT16:g})"
+            f"{clip_and_array} has values that are not finite or do not fit float16, expected numbers from"
+            f" -{MAX_FLOAT16:g} to {MAX_FLOAT16:g}"
         )
     return array.astype(np.float16)
 
 
 def _frame_mask(clip: Clip, arrays: Mapping[str, np.ndarray | None], num_frames: int) -> np.ndarray:
-    """Returns bool [s]: True for frames with a face, padded with False to s = `num_frames`, at least 1.
+    """Returns bool [s]: True for frames with a face, padded with False to s = max(`num_frames`, 1).
 
     Every frame of the clip has a face if `clip.face_mask` is None; no frame has one if `faces` and
     `face_features` in `arrays`, the validated arrays by name, are both None. Raises ValueError if the clip
@@ -252,7 +254,7 @@ def _pad_frames(
 ) -> np.ndarray:
     """Returns `array` padded with zeros to the length of `face_valid`, and zero at frames without a face.
 
-    All frames are zero if `array` is None. `trailing` is the shape of a frame.
+    All frames are zero if `array` is None. `trailing` is the shape of a frame, `dtype` that of the result.
     """
     padded: np.ndarray = np.zeros((len(face_valid), *trailing), dtype)
     if array is not None:

@@ -28,11 +28,17 @@ class Buckets:
 
         Args:
           clips: Record indices; -1 is a padded row.
+
+        Raises:
+          IndexError: An index is too large.
         """
         return self.specs[self.record_buckets[clips[clips >= 0]].max(initial=0)]
 
     def sort_by_bucket(self, clips: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-        """Returns the same record indices, shortest bucket first; the order within a bucket stays."""
+        """Returns the same record indices, shortest bucket first; the order within a bucket stays.
+
+        `clips` must not have padded rows (-1). Raises IndexError if an index is too large.
+        """
         return clips[np.argsort(self.record_buckets[clips], kind="stable")]
 
 
@@ -49,7 +55,8 @@ def bucket_edges(lengths: Int[np.ndarray, " n"], max_buckets: int, max_length: i
     """Returns the largest length of each bucket, ascending, so that buckets have about equally many clips.
 
     There are at most `max_buckets` lengths, without duplicates and without 0; the last one is `max_length`.
-    `lengths`, of which there is at least one, and the result are in spectrogram steps.
+    Longer clips count as `max_length`. `lengths`, of which there is at least one, and the result are in
+    spectrogram steps.
     """
     quantiles = np.arange(1, max_buckets) / max_buckets
     inner_edges = np.quantile(np.minimum(lengths, max_length), quantiles, method="higher")
@@ -82,6 +89,7 @@ def audio_length(dataset: Dataset, index: int) -> int:
       ValueError: The number of shards or records does not match prep.json and manifest.csv, the name of the
         first shard does not end in `-of-<number of shards>`, `index` is negative, or prep.json has no audio
         encoder although the record has audio features and no spectrogram.
+      IndexError: `index` is too large.
     """
     try:
         record, settings = dataset.read(index), dataset.prep["settings"]

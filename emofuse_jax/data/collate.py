@@ -45,7 +45,8 @@ def fill_row(batch: Batch, row: int, record: Record, speaker: int = -1, clip: in
     """Writes a record into a row of an `empty_batch` and sets the weight of the row to 1.
 
     A modality that failed in preprocessing stays masked. Audio that is longer than the batch is cropped to
-    its middle. Fields that have size 0 or are None in the batch are not read from the record.
+    its middle; shorter audio starts at step 0. The label mask becomes True if the record has a label. Fields
+    that have size 0 or are None in the batch are not read from the record.
 
     Args:
       batch: Changed in place.
@@ -83,8 +84,8 @@ def fill_steps(
 ) -> None:
     """Writes an audio field of a record into a row of the batch and sets the mask of the written steps.
 
-    A field with more steps than the batch is cropped to its middle. Nothing is written if the field of the
-    batch is None or has 0 steps.
+    Writes from step 0 on, also if the record's audio failed. A field with more steps than the batch is
+    cropped to its middle. Nothing is written if the field of the batch is None or has 0 steps.
 
     Args:
       batch: Changed in place.
@@ -119,12 +120,16 @@ def require_field(record: Record, field: str) -> Shaped[np.ndarray, "n *rest"]:
     if array is None or not (array.size or field == "audio_features"):
         raise ValueError(
             f"{record.clip_id}: field {field} is empty: the records were prepared without it; prepare the"
-            " clips again with it, or use an encoder that does not need it"
+            " clips again with it (--audio_encoder, --face_encoder or --tensors=keep), or use an encoder that"
+            " does not need it"
         )
     return array
 
 
 def crop_middle(array: Shaped[np.ndarray, "n *rest"], length: int) -> Shaped[np.ndarray, "m *rest"]:
-    """Returns a view of the middle `length` rows of `array`, or of all rows if there are fewer."""
+    """Returns a view of the middle `length` rows of `array`, or of all rows if there are fewer.
+
+    If the number of rows that are cut is odd, one more is cut at the end than at the beginning.
+    """
     start = max(0, (len(array) - length) // 2)
     return array[start : start + length]

@@ -58,10 +58,11 @@ def measure_quality(path: str) -> CorpusQuality:
 
     Returns:
       `prep`, the content of prep.json; `manifest`, the rows of manifest.csv as dicts of strings; arrays with
-      one value for each record, in the order of the record indices: `audio_seconds`, `loudness_db` (both NaN
-      without audio) and `face_fractions` (0 to 1); `sample_clips`, at most 24 clips evenly spaced over the
-      corpus; `worst_clips`, at most 24 clips with the smallest face fraction above 0 and below 1, smallest
-      first. Each of these clips has `clip_id`, `face_fraction` and `crops`, at most 4 face crops [n h w 3].
+      one value for each record, in the order of the record indices: `audio_seconds`; `loudness_db`, the level
+      of the mean energy without a reference level (both NaN without a spectrogram); and `face_fractions` (0
+      to 1); `sample_clips`, at most 24 clips evenly spaced over the corpus; `worst_clips`, at most 24 clips
+      with the smallest face fraction above 0 and below 1, smallest first. Each of these clips has `clip_id`,
+      `face_fraction` and `crops`, at most 4 face crops, uint8 [n h w 3].
 
     Raises:
       DamagedRecordError: A record is damaged; names its file.
@@ -98,11 +99,13 @@ def measure_quality(path: str) -> CorpusQuality:
 def face_fraction_by_group(quality: CorpusQuality, column: str) -> dict[str, tuple[int, float]]:
     """Returns (number of clips, mean fraction of frames with a face) for each value of a manifest column.
 
-    Keys are sorted. For the column `label` they are class names, or "no label" for unlabelled clips.
+    Only clips with a record count. Keys are sorted. For the column `label` they are class names, or "no
+    label" for unlabelled clips.
 
     Raises:
-      ValueError: A label is not an integer or no index of a class, or the manifest does not have one row for
-        each record.
+      KeyError: The manifest has no such column.
+      ValueError: A label is not an integer or is larger than the index of the last class, or the manifest
+        does not have one row for each record.
     """
     groups: dict[str, list[float]] = {}
     for row, face_fraction in zip(quality.stored_rows, quality.face_fractions, strict=True):
@@ -135,7 +138,7 @@ def _make_sheet_clip(record: Record, face_fraction: float) -> SheetClip:
 
 
 def _measure_audio(record: Record, settings: PrepSettingsDict) -> tuple[float, float]:
-    """Returns `(seconds, level_db)` of a record's spectrogram, or `(nan, nan)` if it has no audio.
+    """Returns `(seconds, level_db)` of a record's spectrogram, or `(nan, nan)` without audio or spectrogram.
 
     `level_db` is the level of the mean energy in decibels, without a reference level. `settings` are those of
     prep.json. Raises ValueError if the recipe is unknown.

@@ -45,7 +45,7 @@ class Dataset:
 
     @property
     def speakers(self) -> tuple[str, ...]:
-        """Speaker names; `Batch.speaker` is an index into them."""
+        """Speaker names in the order of prep.json (sorted); `Batch.speaker` is an index into them."""
         return tuple(self.prep["speakers"])
 
     @functools.cached_property
@@ -100,6 +100,7 @@ class Dataset:
           OSError: A shard is missing or cannot be opened.
           ValueError: The number of shards or records does not match prep.json and manifest.csv, the name of
             the first shard does not end in `-of-<number of shards>`, or `index` is negative.
+          IndexError: `index` is too large.
         """
         paths, shard_index = self._shard_paths, bisect.bisect_right(self._shard_ends, index)
         shard_start = self._shard_ends[shard_index] - self.prep["shards"][shard_index]["records"]
@@ -116,17 +117,17 @@ class Dataset:
             ) from error
 
     def _open_shard(self, shard_index: int) -> grain.sources.ArrayRecordDataSource:
-        """Returns a shard that is open for reading.
+        """Returns the shard number `shard_index`, from 0, open for reading.
 
         Raises RuntimeError if the shard is damaged or missing, or has another number of records than
-        prep.json lists.
+        prep.json lists; and the errors of `_shard_paths`.
         """
         source = grain.sources.ArrayRecordDataSource([self._shard_paths[shard_index]])
         expected = self.prep["shards"][shard_index]["records"]
         if len(source) != expected:
             raise RuntimeError(
-                f"the shard has {len(source)} records, prep.json lists {expected}; both must come from the"
-                " same preparation"
+                f"the shard has {len(source)} records, prep.json lists {expected} in its field shards,"
+                " expected the same number"
             )
         return source
 
@@ -135,10 +136,12 @@ class Dataset:
 
         It has the names `clip_id`, `speaker` and `corpus`; `label`, an index of a class, or -1; `votes` [c]
         for c classes; `spectrogram` float16 [t f], t steps of f bins; `faces` uint8 [s h w 3], s crops, with
-        `face_valid`, `face_time` (seconds) and `face_score` [s], `face_box` [s 4] (x0 y0 x1 y1) and
-        `face_landmarks` [s 5 2] (x y) in pixels of the frame; `audio_ok` and `video_ok`, False if masked; and
-        `audio_features` [u d], u vectors in time, `face_features` [s d] and `waveform` int16 [n], None if not
-        stored.
+        `face_valid` (True: a face), `face_time` (seconds of the clip) and `face_score` (of the detector),
+        each [s], `face_box` [s 4] (x0 y0 x1 y1) and `face_landmarks` [s 5 2] (x y of the eye at the image's
+        left, the eye at its right, the nose, the left and the right corner of the mouth), in pixels of the
+        source frame from its upper left corner; `audio_ok` and `video_ok`, False if masked; and
+        `audio_features` [u d], u vectors in time, `face_features` [s d] and `waveform` int16 [n], mono at 16
+        kHz, None if not stored.
 
         Raises:
           DamagedRecordError: The record or its shard is damaged, or a field is missing or does not fit the
@@ -146,6 +149,7 @@ class Dataset:
           OSError: A shard is missing or cannot be opened.
           ValueError: The number of shards or records does not match prep.json and manifest.csv, the name of
             the first shard does not end in `-of-<number of shards>`, or `index` is negative.
+          IndexError: `index` is too large.
         """
         data = self.read_bytes(index)
         try:

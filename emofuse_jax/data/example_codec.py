@@ -142,15 +142,19 @@ def to_signed(value: int) -> int:
 def serialize_example(features: Mapping[str, Buffer | int]) -> bytes:
     """Returns a serialised `tf.train.Example` in which each feature has one value, sorted by name.
 
-    An int becomes an int64_list; bytes and the memory of an array (`array.data`) become a bytes_list. The
-    result equals the deterministic serialisation of the protobuf library.
+    An int becomes an int64_list, of which only the lowest 64 bits are kept; bytes and the memory of an array
+    (`array.data`) become a bytes_list. The result equals the deterministic serialisation of the protobuf
+    library. Raises ValueError if a name cannot be encoded as UTF-8; TypeError if a value is neither.
     """
     buffers = [buffer for name in sorted(features) for buffer in _encode_entry(name, features[name])]
     return b"".join(_encode_message(1, buffers))
 
 
 def _encode_entry(name: str, value: Buffer | int) -> list[Buffer]:
-    """Returns the byte buffers that, joined, are the entry of one feature: its name and its value."""
+    """Returns the byte buffers that, joined, are the entry of one feature: its name and its value.
+
+    Raises ValueError if the name cannot be encoded as UTF-8; TypeError if the value is no int and no buffer.
+    """
     if isinstance(value, int):
         feature = _encode_message(INT64_LIST, _encode_message(1, [encode_varint(value % (1 << 64))]))
     else:
@@ -161,7 +165,7 @@ def _encode_entry(name: str, value: Buffer | int) -> list[Buffer]:
 def _encode_message(number: int, buffers: Sequence[Buffer]) -> list[Buffer]:
     """Returns the buffers of a length-delimited field: its tag and length, then `buffers` as its content.
 
-    `number` is the field number, which must be below 16.
+    `number` is the field number, which must be below 16; this is not checked.
     """
     byte_count = sum(memoryview(buffer).nbytes for buffer in buffers)
     return [bytes([number << 3 | LENGTH_DELIMITED]) + encode_varint(byte_count), *buffers]

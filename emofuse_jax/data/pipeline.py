@@ -35,13 +35,15 @@ class SkipPolicy:
     def read(self, dataset: Dataset, clip: int) -> Record | None:
         """Returns the record with index `clip`, or None if it is damaged and `clip` is in `skippable_clips`.
 
-        A damaged clip that is left out is added to `skipped_clips` with a warning, and not read again.
+        A damaged clip that is left out is added to the set `skipped_clips` with a warning (UserWarning), and
+        not read again. `skippable_clips` is a frozenset of record indices.
 
         Raises:
           DamagedRecordError: The record is damaged and `clip` is not in `skippable_clips`.
           OSError: A shard is missing or cannot be opened.
           ValueError: The number of shards or records does not match prep.json and manifest.csv, the name of
             the first shard does not end in `-of-<number of shards>`, or `clip` is negative.
+          IndexError: `clip` is too large.
         """
         try:
             return None if clip in self.skipped_clips else dataset.read(clip)
@@ -82,21 +84,23 @@ def train_batches(
       sampler: Selects the clips of each batch.
       choose_spec: Function from the record indices of a global batch (-1: a padded row) to its `InputSpec`,
         the sizes of a clip; longer audio is cropped to its middle `t` steps, shorter audio is padded.
-      process: (index, count) of this process.
+      process: (index, count) of this process; the index starts at 0.
       threads: Reader threads; 0: none in the background. At most as many as cores are used, since more would
         only wait for each other.
       hidden_label_clips: Record indices of the clips whose label training must not use; None: no clip.
       start: Number of the first batch, to resume a run.
-      skip_policy: Record indices of the clips that become padded rows if their records are damaged
-        (`skippable_clips`).
+      skip_policy: Its `skippable_clips`, a frozenset of record indices, names the clips that become padded
+        rows, with a warning, if their records are damaged.
 
     Raises:
       ValueError: The batch size is not a multiple of the number of processes, or `threads` is negative. While
-        iterating: a record lacks a field that the batch needs, has another number of frames, bins, pixels or
-        features, or its speaker is not in prep.json; or the shards do not match prep.json and manifest.csv
-        (their number, their names or the number of records).
+        iterating: `start` or the seed of the sampler is negative; a record lacks a field that the batch
+        needs, has another number of frames, bins, pixels or features, or its speaker is not in prep.json; or
+        the shards do not match prep.json and manifest.csv (their number, their names or the number of
+        records).
       DamagedRecordError: While iterating: a record is damaged and not in `skip_policy.skippable_clips`.
       OSError: While iterating: a shard is missing or cannot be opened.
+      IndexError: While iterating: a record index is too large.
     """
     if sampler.batch_size % process[1]:
         raise ValueError(
@@ -138,15 +142,18 @@ def eval_batches(
       clips: Record indices.
       choose_spec: Function from the record indices of a global batch (-1: a padded row) to its `InputSpec`,
         the sizes of a clip; longer audio is cropped to its middle `t` steps, shorter audio is padded.
-      batch_size: Rows of a global batch, all processes together; at least 1.
-      process: (index, count) of this process, which reads only its rows of each batch.
+      batch_size: Rows of a global batch, all processes together; at least 1. If it is not a multiple of the
+        number of processes, some of them have one row more than others.
+      process: (index, count) of this process, which reads only its rows of each batch; the index starts at 0.
 
     Raises:
+      ZeroDivisionError: `batch_size` is 0.
       DamagedRecordError: While iterating: a record is damaged.
       OSError: While iterating: a shard is missing or cannot be opened.
-      ValueError: While iterating: a record lacks a field that the batch needs, has another number of frames,
-        bins, pixels or features, or its speaker is not in prep.json; or the shards do not match prep.json and
-        manifest.csv (their number, their names or the number of records).
+      IndexError: While iterating: a record index is too large.
+      ValueError: `batch_size` is negative. While iterating: a record lacks a field that the batch needs, has
+        another number of frames, bins, pixels or features, or its speaker is not in prep.json; or the shards
+        do not match prep.json and manifest.csv (their number, their names or the number of records).
     """
     rows = process_rows(batch_size, process)
 
@@ -168,7 +175,10 @@ def process_rows(row_count: int, process: tuple[int, int]) -> slice:
 
 
 def to_padded_batches(row_numbers: Int[np.ndarray, " n"], batch_size: int) -> Int[np.ndarray, "k b"]:
-    """Returns the row numbers as k batches of `batch_size`, [k b]; the last batch is filled up with -1."""
+    """Returns the row numbers as k batches of `batch_size`, [k b]; the last batch is filled up with -1.
+
+    Raises ZeroDivisionError if `batch_size` is 0, ValueError if it is negative.
+    """
     padded = np.full(-(-len(row_numbers) // batch_size) * batch_size, -1, row_numbers.dtype)
     padded[: len(row_numbers)] = row_numbers
     return padded.reshape(-1, batch_size)
@@ -183,12 +193,14 @@ def load_batch(
     `audio_mask` [b t] and `face_mask` [b s], True at valid positions, the features of frozen encoders with
     their mask (None if there are none), and `label`, `label_mask`, `weight`, `speaker` and `clip`, [b] each.
 
-    An index of -1, or a damaged record in `skip_policy.skippable_clips`, gives a padded row of weight 0.
-    Audio that is longer than `spec.t` steps is cropped to its middle.
+    An index of -1 gives a padded row of weight 0. So does, with a warning, a damaged record in
+    `skip_policy.skippable_clips`, a frozenset of record indices. Audio that is longer than `spec.t` steps is
+    cropped to its middle.
 
     Raises:
       DamagedRecordError: A record is damaged and not in `skip_policy.skippable_clips`.
       OSError: A shard is missing or cannot be opened.
+      IndexError: An index is too large.
       ValueError: A record lacks a field that `spec` needs, has another number of frames, bins, pixels or
         features than `spec`, or its speaker is not in prep.json; or the shards do not match prep.json and
         manifest.csv (their number, their names or the number of records).

@@ -179,8 +179,8 @@ def decode(data: bytes, shape: RecordShape) -> Record:
             arrays[name] = np.frombuffer(raw_arrays[name], dtype).reshape(shapes[name])
         except ValueError as error:
             raise ValueError(
-                f"{texts['clip_id']}: field {name} does not fit the shape in prep.json: {error}; both must"
-                " come from the same preparation"
+                f"{texts['clip_id']}: field {name} does not fit the shape in prep.json: {error}; use the"
+                " prep.json of the preparation that wrote this record, or prepare the clips again"
             ) from error
     return Record(
         clip_id=texts["clip_id"],
@@ -256,7 +256,8 @@ def comparable_settings(settings: PrepSettingsDict) -> dict[str, object]:
 def shard_name(dataset: str, index: int, shard_count: int) -> str:
     """Returns the TFDS file name of a shard: `<dataset>-clips.array_record-<index>-of-<shard_count>`.
 
-    Both numbers have five digits; `dataset` must not contain a dash.
+    Both numbers have five digits; `dataset` must not contain a dash, with which TFDS could not read the name;
+    this is not checked.
     """
     return f"{dataset}-{TFDS_SPLIT}.array_record-{index:05d}-of-{shard_count:05d}"
 

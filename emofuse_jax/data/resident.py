@@ -23,22 +23,26 @@ def load_resident(
 ) -> Batch:
     """Returns a batch of NumPy arrays with all clips in order, then at least one padded row of weight 0.
 
-    With b rows and the sizes of `spec`, it has the spectrogram `audio` [b t f], `faces` [b s h w 3], the
-    masks `audio_mask` [b t] and `face_mask` [b s], True at valid positions, the features of frozen encoders
-    with their mask (None if there are none), and `label`, `label_mask`, `weight`, `speaker` and `clip` [b].
+    The padded rows are at the end of the rows of all processes together. With b rows and the sizes of `spec`,
+    it has the spectrogram `audio` [b t f], `faces` [b s h w 3], the masks `audio_mask` [b t] and `face_mask`
+    [b s], True at valid positions, the features of frozen encoders with their mask (None if there are none),
+    and `label`, `label_mask`, `weight`, `speaker` and `clip` [b].
 
     Args:
       dataset: The records.
       clips: Sorted record indices.
       spec: Shape of a clip in the batch; longer audio is cropped to its middle `spec.t` steps.
-      row_multiple: The number of rows, all processes together, is a multiple of this number.
-      process: (index, count) of this process; the batch has only the rows of this process.
-      skip_policy: Record indices of the clips that become padded rows if their records are damaged
-        (`skippable_clips`).
+      row_multiple: The number of rows, all processes together, is a multiple of this number, at least 1. A
+        multiple of the number of processes gives each process as many rows.
+      process: (index, count) of this process, from 0; the batch has only the rows of this process.
+      skip_policy: Its `skippable_clips`, a frozenset of record indices, names the clips that become padded
+        rows, with a warning, if their records are damaged.
 
     Raises:
       DamagedRecordError: A record is damaged and not in `skip_policy.skippable_clips`.
       OSError: A shard is missing or cannot be opened.
+      IndexError: An index is too large.
+      ZeroDivisionError: `row_multiple` is 0.
       ValueError: A record lacks a field that `spec` needs, has another number of frames, bins, pixels or
         features than `spec`, or its speaker is not in prep.json; or the shards do not match prep.json and
         manifest.csv (their number, their names or the number of records).
@@ -80,6 +84,7 @@ def take_sharded(data: Batch, rows: Int[Array, " b"], mesh: Mesh) -> Batch:
     than its part of the split.
 
     Raises:
+      KeyError: The mesh has no axis `data`.
       ValueError: The devices of the axis `data` cannot share `data` or `rows` equally.
     """
     if mesh.shape["data"] == 1:

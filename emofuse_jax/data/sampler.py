@@ -22,7 +22,10 @@ class Sampler(Protocol):
         """Number of clips in a global batch."""
 
     def batch(self, number: int) -> Int[np.ndarray, " b"]:
-        """Returns the b record indices of batch `number`, which starts at 0 and has no upper limit."""
+        """Returns the b record indices of batch `number`, which starts at 0 and has no upper limit.
+
+        Raises ValueError if `number` or the seed is negative.
+        """
 
 
 def make_sampler(
@@ -43,16 +46,17 @@ def make_sampler(
       clips: Record indices of the training clips.
       labels: Label of each clip, -1 if unlabelled; None if `balanced` and `labelled_share` are not used.
       batch_size: Clips in a global batch.
-      seed: Seed of the order.
-      balanced: True: every batch has the same number of clips of each class.
+      seed: Seed of the order, 0 or more; if it is negative, `batch` raises ValueError.
+      balanced: True: every batch has the same number of clips of each class; rows that remain go to the
+        classes in turn.
       labelled_share: Fraction of labelled rows in a batch; 0: as in the data.
       clip_buckets: Number of the length bucket of each clip, from 0 (shortest), so that clips of similar
         length share a batch; None: ignored.
 
     Raises:
       ValueError: `balanced` or `labelled_share` is used without labels or together with `clip_buckets`, no
-        clip has a label, or `labelled_share` is not in [0, 1]; or neither is used and there are fewer clips
-        than `batch_size`.
+        clip has a label, or `labelled_share` is not in [0, 1]; or neither is used and `batch_size` is below
+        1 or above the number of clips.
     """
     if not balanced and not labelled_share:
         return ShuffledSampler(clips, batch_size, seed, clip_buckets)
@@ -90,6 +94,7 @@ class ShuffledSampler:
         """Returns the b record indices of batch `number`, counted from 0 and without an upper limit.
 
         An epoch is (number of clips) // b batches and has each clip at most once, in a new random order.
+        Raises ValueError if `number` or the seed is negative.
         """
         epoch, batch_in_epoch = divmod(int(number), len(self.clips) // self.batch_size)
         bucket_bytes = None if self.clip_buckets is None else self.clip_buckets.tobytes()
@@ -106,7 +111,7 @@ def _epoch_batches(
 
     The order is random; clips that do not fill a batch are left out, so k is 0 if there are too few clips.
     `bucket_bytes` has one byte for each clip, its length bucket: a batch then has clips of one bucket or of
-    neighbouring ones. None: the length is ignored.
+    neighbouring ones. None: the length is ignored. Raises ValueError if `seed` or `epoch` is negative.
     """
     generator = np.random.default_rng((seed, epoch))
     order = generator.permutation(clip_count)[: clip_count // batch_size * batch_size]
@@ -149,7 +154,7 @@ class BalancedSampler:
         """Returns the b record indices of batch `number`, which starts at 0, in random order.
 
         The unlabelled clips get a fixed number of rows. The classes share the others equally; the rows that
-        remain go to the classes in turn.
+        remain go to the classes in turn. Raises ValueError if `number` or the seed is negative.
         """
         classes, unlabelled_rows = self._classes(), self._unlabelled_rows()
         labelled_rows, selected_clips = self.batch_size - unlabelled_rows, []
@@ -163,7 +168,10 @@ class BalancedSampler:
         return self._generator(0, number).permutation(np.concatenate(selected_clips))
 
     def _classes(self) -> Int[np.ndarray, " c"]:
-        """Returns the labels of the c classes that occur, in the order in which they get an extra row."""
+        """Returns the labels of the c classes that occur, in the order in which they get an extra row.
+
+        The order is random and depends on the seed only. Raises ValueError if the seed is negative.
+        """
         return self._generator(1).permutation(np.unique(self.labels[self.labels >= 0]))
 
     def _unlabelled_rows(self) -> int:
@@ -185,7 +193,8 @@ class BalancedSampler:
     def _take_clips(self, label: int, start: int, count: int) -> Int[np.ndarray, " k"]:
         """Returns `count` record indices, from position `start` of the endless random passes over a class.
 
-        `label` is the label of the class, or -1 for the unlabelled clips.
+        `label` is the label of the class, or -1 for the unlabelled clips. Raises ValueError if the seed is
+        negative.
         """
         members = self.clips[self.labels == label] if label >= 0 else self.clips[self.labels < 0]
         rows = np.arange(start, start + count)
@@ -203,6 +212,7 @@ def _rows_before(number: int, labelled_rows: int, class_count: int, class_index:
     """Returns the number of rows that the class at position `class_index` got in all batches before `number`.
 
     The result is the equal share of each batch plus the additional rows, which the classes get in turn.
+    `class_index` starts at 0, in the order of `BalancedSampler._classes`.
     """
     rows_per_class, odd_rows = divmod(labelled_rows, class_count)
     return number * rows_per_class + (number * odd_rows - class_index + class_count - 1) // class_count

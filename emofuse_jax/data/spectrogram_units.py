@@ -55,7 +55,9 @@ def frequency_axis(audio_settings: AudioSettingsDict) -> FrequencyAxis:
     """Returns the frequency axis of a spectrogram, from the audio settings of prep.json.
 
     It is a dict: `max_hz` is the upper end of the axis in Hz; `bin_hz` [f] has the centre of each of the f
-    mel filters in Hz, or is None if the bins are DFT bins, evenly spaced from 0 to `max_hz`.
+    mel filters in Hz, or is None if the bins are DFT bins, bin j at `j * max_hz / f`. Of the settings it
+    reads `frontend` (`log_mel_v1` has mel filters, all others DFT bins), `sample_rate` in Hz, `bins` (f) and
+    `dft`, the length of the DFT in samples.
     """
     is_mel = audio_settings["frontend"] == LOG_MEL_FRONTEND
     max_hz = (
@@ -69,9 +71,10 @@ def frequency_axis(audio_settings: AudioSettingsDict) -> FrequencyAxis:
 def bin_centers_hz(audio_settings: AudioSettingsDict) -> Float[np.ndarray, " f"]:
     """Returns the centre of each bin in Hz, from the audio settings of prep.json.
 
-    DFT bin j is at ``j * sample_rate / dft``. For `log_mel_v1` the centres are the peaks of the filters,
-    evenly spaced on Slaney's mel scale (linear to 1 kHz, then 27 mels to a factor of 6.4) between 0 Hz and
-    half the sample rate.
+    DFT bin j is at ``j * sample_rate / dft``. For the `frontend` `log_mel_v1` the centres are the peaks of
+    the filters, evenly spaced on Slaney's mel scale (linear to 1 kHz, then 27 mels to a factor of 6.4)
+    between 0 Hz and half the sample rate. Of the settings it reads `frontend`, `sample_rate` in Hz, `bins`
+    (f) and `dft`, the length of the DFT in samples.
     """
     bin_count, sample_rate = audio_settings["bins"], audio_settings["sample_rate"]
     if audio_settings["frontend"] != LOG_MEL_FRONTEND:

@@ -46,9 +46,10 @@ OBJECTIVES: Registry[Objective] = Registry(
 def loss_defaults() -> ConfigDict:
     """Returns the defaults of `config.loss`: `smoothing` of the labels, 0, and `objectives`.
 
-    `objectives` has the factor of each built-in objective by name: 1 for `cross_entropy`, 0 (unused) for the
-    others. A config that uses a registered objective adds its factor; others do not depend on what is
-    registered, so that their checkpoints can be read anywhere.
+    `objectives` has the factor of each built-in objective by name: 1 for `cross_entropy`, 0 (unused) for
+    `levels`, `correlation`, `orthogonality`, `emotional_metric`, `adaptive_triplet` and `polarity`. A config
+    that uses a registered objective adds its factor; others do not depend on what is registered, so that
+    their checkpoints can be read anywhere.
     """
     factors = dict.fromkeys(BUILTIN_OBJECTIVES, 0.0) | {"cross_entropy": 1.0}
     return ConfigDict({"smoothing": 0.0, "objectives": factors})
@@ -61,7 +62,7 @@ def total_loss(
 
     `total = sum_j factor_j * means_j`. An objective returns its sum over the batch and the weight of this
     sum; its mean is the sum divided by the weight, or 0 if the weight is 0. Objectives with factor 0 are not
-    computed and are not in `means`.
+    computed and are not in `means`. Errors of registered objectives pass through.
 
     Args:
       outputs: outputs of the network for the batch; objectives read `logits`, `embedding` and the dict `aux`.

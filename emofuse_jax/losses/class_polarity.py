@@ -20,7 +20,10 @@ POLARITY = dict.fromkeys(POSITIVE, 1) | dict.fromkeys(NEUTRAL, 0) | dict.fromkey
 def class_polarities(classes: tuple[str, ...]) -> tuple[int, ...]:
     """Returns the polarity of each class, in the order of `classes`: 1 positive, 0 neutral, -1 negative.
 
-    It is looked up in the table POLARITY by the name of the class, in upper or lower case.
+    It is looked up in the table POLARITY by the name of the class, in upper or lower case: 1 for happy,
+    happiness, joy, excited, excitement, surprised and surprise; 0 for neutral and calm; -1 for angry, anger,
+    frustrated, frustration, contempt, disgust, disgusted, fear, fearful, sad, sadness, boredom, bored and
+    bothered.
 
     Raises:
       ValueError: if the polarity of a class is not known; the message names the first such class.

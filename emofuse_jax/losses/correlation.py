@@ -33,7 +33,8 @@ def correlation_loss(outputs: Outputs, batch: Batch, config: ConfigDict) -> Weig
       of 0.1 corresponds to a factor of 0.1 / d on the loss.
 
     Raises:
-      ValueError: if `outputs.aux` has no `audio_common`, i.e. the fusion has no common features.
+      ValueError: if `outputs.aux` has no `audio_common`, i.e. the fusion has no common features, or if the
+        widths of the audio, video and label features differ.
       KeyError: if `aux` has `audio_common`, but not `video_common` or one of the masks.
 
     Warns:

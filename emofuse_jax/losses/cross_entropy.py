@@ -28,7 +28,8 @@ def cross_entropy(
       label: class of each clip; -1 leaves it out.
       weight: weight w of each clip; 0 leaves it out.
       smoothing: label smoothing, in [0, 1].
-      mixup: the other label of each clip and its share s (data/augment/mixup.py), or None.
+      mixup: the other label of each clip and its share s (data/augment/mixup.py), or None. -1 as the other
+        label adds nothing to the target.
 
     Returns:
       The sum in nats, and `sum_i w_i` over the counted clips, both in at least float32.

@@ -11,7 +11,7 @@ CLIP_FIELDS = ("label", "label_mask", "weight", "speaker", "clip")
 
 
 def check_batch(batch: Batch, spec: InputSpec) -> None:
-    """Raises ValueError, naming the field, if an array of a batch does not have the expected shape.
+    """Raises ValueError, naming the field, if an array of a batch is missing or has another shape.
 
     Expected are `audio` [b t f] and `audio_mask` [b t] for b clips of t steps with f frequency bins, `faces`
     [b s h w 3] and `face_mask` [b s] for s frames of h x w pixels, and [b] for `label`, `label_mask`,

@@ -31,7 +31,7 @@ class Model:
         """Names of the Batch fields that scoring reads, audio first, such as `("audio", "audio_mask")`.
 
         They are the fields that the encoders of the network read, and, for a modality that the fusion does
-        not use, its tensors if the records contain them.
+        not use, its tensors if the records contain them. A model of `build_model` raises no error.
         """
         return network_input_fields(self.config, self.spec)
 
@@ -42,8 +42,8 @@ class Model:
         `video_attention` (pooling), `fusion` with the classifier, `relations` (margins) and `input`; parts
         without such arrays are left out. `params` are the parameters to train, with random initial values;
         `model_state` has what is measured and not trained: running statistics of norms, statistics of the
-        fusion, and `input`, a dict with the `mean` (0) and the `std` (1) of each frequency bin. Pure,
-        jittable.
+        fusion, and `input`, a dict with the `mean` (0) and the `std` (1) of each frequency bin. A model of
+        `build_model` raises no error. Pure, jittable.
         """
         network = Network(self.config, self.spec, rngs=nnx.Rngs(params=key))
         return _split_state(network)
@@ -77,10 +77,11 @@ class Model:
           such as attention weights, and of the inputs of the objectives.
 
         Raises:
-          ValueError: `train` is True but `key` is None, the shape of an array of the batch does not fit
-            `spec`, the batch has too few steps or a wrong number of frames for an encoder, a dropout rate of
-            the config is not in [0, 1), its `fusion.dropout_place` is unknown, or the fusion does not return
-            a FusionOutput with `logits` [b c] and `embedding` [b d].
+          ValueError: `train` is True but `key` is None, `params` or `model_state` has other arrays than those
+            of `init`, the shape of an array of the batch does not fit `spec`, the batch has too few steps or
+            a wrong number of frames for an encoder, a dropout rate of the config is not in [0, 1), its
+            `fusion.dropout_place` is unknown, or the fusion does not return a FusionOutput with `logits`
+            [b c] and `embedding` [b d].
         """
         key = dropout_key(key, train=train)
         check_batch(batch, self.spec)
@@ -117,8 +118,10 @@ class Model:
           The logits [b c] of the c classes.
 
         Raises:
-          ValueError: `train` is True but `key` is None, a dropout rate of the config is not in [0, 1), or its
-            `fusion.dropout_place` is unknown.
+          ValueError: `train` is True but `key` is None, `params` or `model_state` has other arrays than those
+            of `init`, a dropout rate of the config is not in [0, 1), or its `fusion.dropout_place` is
+            unknown.
+          TypeError: `audio` or `video` has another width, or their numbers of clips differ (from JAX).
         """
         network = nnx.merge(self.graphdef, params, model_state)
         presence_mask = jnp.ones((audio.shape[0], 1), bool)
@@ -160,7 +163,8 @@ class Model:
         all labels visible. Features that the spec does not have are None.
 
         Raises:
-          ValueError: if `n` is below 1, or `spec.classes` is 0.
+          ValueError: if `n` is below 1, `seed` is negative, or `spec.classes` is 0.
+          IndexError: if `spec.s` is 0.
         """
         if n < 1:
             raise ValueError(f"fake_batch: {n} clips, expected at least 1")
@@ -191,6 +195,11 @@ class Model:
 
 def build_model(config: ConfigDict, spec: InputSpec) -> Model:
     """Builds the model of `config`, which is `config.model` of an experiment, for clips of shape `spec`.
+
+    The config has the fields of `default_model_config` (settings/model.py): `dtype` of the activations;
+    `audio` and `video`, each with the name of the `encoder` and its fields; `fusion`, its `name` and fields;
+    `margins` between classes; and `polarity` of the classes. Errors of another type in a registered encoder
+    or fusion pass through.
 
     Returns:
       A Model with the fields `config`, `spec` and `graphdef` (the structure of the network); it has no

@@ -80,8 +80,9 @@ class PairDiscriminator(nnx.Module):
     def __call__(self, pair: VectorPair, label: Int[Array, " b"]) -> Float[Array, "b 2"]:
         """Returns one score for each vector of the pair, in the order (audio, video).
 
-        `pair` has the audio vectors [b d_a] and the video vectors [b d_v] of b clips with classes `label`. A
-        high score means that a vector looks real for its class.
+        `pair` has the audio vectors [b d_a] and the video vectors [b d_v] of b clips with classes `label`;
+        labels outside 0 to `classes` - 1 count as no class. A score may be any number; a high one means that
+        the vector looks real for its class.
         """
         return jnp.concatenate([self.audio(pair[0], label), self.video(pair[1], label)], axis=-1)
 
@@ -95,8 +96,8 @@ def make_gan(
       d_a: width of the audio vectors.
       d_v: width of the video vectors.
       classes: number of classes.
-      config: widths of the noise (`noise`), of the hidden layers (`hidden`) and of the features for soft-HGR
-        (`common`).
+      config: the integers `noise`, `hidden` and `common`: width of the noise, of each hidden layer and of the
+        features for soft-HGR.
       key: random key of the initial parameters.
 
     Returns:
@@ -104,7 +105,11 @@ def make_gan(
       a named tuple of three functions for b clips with the classes `label` [b]:
       `generate(generator, key, label)` draws noise with `key` and returns a pair of audio [b d_a] and video
       vectors [b d_v], `project_common(generator, pair)` a pair of features [b common] for soft-HGR, and
-      `discriminate(discriminator, pair, label)` scores [b 2] of (audio, video).
+      `discriminate(discriminator, pair, label)` scores [b 2] of (audio, video), any numbers, high if a vector
+      looks real for its class.
+
+    Raises:
+      ZeroDivisionError: if `d_a`, `d_v`, `hidden` or `common` is 0.
     """
     rngs = nnx.Rngs(params=key)
     generator_def, generator = nnx.split(PairGenerator(d_a, d_v, classes, config, rngs=rngs))
@@ -163,17 +168,22 @@ def train_gan(
 
     Args:
       pairs: real vectors `audio` [n d_a] and `video` [n d_v] with their classes `label` [n], from 0 to
-        `num_classes` - 1; only of training clips, at least one.
+        `num_classes` - 1 (others count as no class); only of training clips, at least one.
       num_classes: number of classes.
-      config: widths of the noise (`noise`), of the hidden layers (`hidden`) and of the features f and g
-        (`common`), factor of H (`correlation`), `learning_rate`, the number of random rows in a step
-        (`batch_size`, may exceed n) and the number of `steps`.
+      config: the integers `noise`, `hidden` and `common` (width of the noise, of each hidden layer and of the
+        features f and g), the factor of H (`correlation`), `learning_rate`, the number of random rows in a
+        step (`batch_size`, may exceed n) and the number of `steps`.
       key: random key of the initial parameters, the batches and the noise.
 
     Returns:
       `(sample, losses)`: `sample(key, labels)` returns generated LabelledVectors, i.e. `audio` [m d_a] and
       `video` [m d_v] in the scale of `pairs`, and `label`, the m classes `labels`; `losses` has the mean
-      `generator` and `discriminator` loss of the last 100 steps (NaN if `steps` is 0).
+      `generator` and `discriminator` loss of the last 100 steps (of all if there are fewer; NaN if `steps` is
+      0).
+
+    Raises:
+      ZeroDivisionError: if `hidden` or `common` is 0.
+      TypeError: if `pairs` has no clips.
 
     Warns:
       UserWarning: if `common` is over a quarter of `batch_size`, as H is then badly biased.

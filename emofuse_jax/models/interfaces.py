@@ -114,13 +114,19 @@ class Encoder(Protocol):
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
         """Encodes the clips of a batch.
 
-        `train` is True in training: batch norms then use, and update, the statistics of the batch.
+        The encoder reads the fields of the batch that its class names in `reads`; by default these are
+        `audio` [b t f], standardised and zero at padding, and `audio_mask` [b t], or `faces` [b s h w 3] in
+        uint8 and `face_mask` [b s]. If `train` is True, batch norms use, and update, the statistics of the
+        batch.
 
         Returns:
           `sequence` and `aux`. The sequence has `values` [b l d], one vector for each of l positions; `mask`
           [b l], True at valid positions; `time_index` [b l], the time step of each position from the start of
           the clip; and `length` [b], the number of time steps of each clip. `aux` is a dict of intermediate
-          results, such as attention maps.
+          results by name (any names), such as attention maps.
+
+        Raises:
+          ValueError: if the batch has too few steps or a wrong number of frames for the encoder.
         """
 
 
@@ -137,12 +143,14 @@ class EncoderClass(Protocol):
 
         Args:
           config: `config.model.audio` or `config.model.video`.
-          spec: shape of one clip.
+          spec: shape of one clip: `t` audio steps of `f` frequency bins, `s` frames of `h` x `w` pixels, and
+            the widths `audio_features` and `face_features` of frozen features, 0 if there are none.
           dtype: dtype of the activations.
           rngs: random keys of the initial parameters.
 
         Raises:
-          ValueError: if a field of `config` has a value that the encoder does not support.
+          ValueError: if a field of `config` has a value that the encoder does not support, or that does not
+            suit the shape of the clips.
         """
 
 

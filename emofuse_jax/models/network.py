@@ -42,9 +42,10 @@ def network_input_fields(config: ConfigDict, spec: InputSpec) -> tuple[str, ...]
 
     Args:
       config: `config.model` of an experiment.
-      spec: shape of one clip of the records.
+      spec: shape of one clip of the records; `t` and `h` are 0 if they contain no spectrograms or faces.
 
     Raises:
+      KeyError: if there is no fusion with the name `config.fusion.name`.
       ValueError: if an encoder is unknown or reads spectrograms or faces that the records do not contain, or
         an installed package provides it or the fusion, but it can't be imported or is not a valid class.
     """
@@ -106,7 +107,8 @@ class Network(nnx.Module):
         """Computes the outputs for a batch.
 
         Args:
-          batch: clips; `audio` is not standardised, faces are uint8.
+          batch: clips with `audio` [b t f], which the network standardises, `audio_mask` [b t] and the fields
+            that the encoders read (`network_input_fields`); faces are uint8.
           train: whether dropout acts, and batch norms use the statistics of the batch; running statistics are
             only updated if it is True.
           key: random key of the dropout; only used if `train`.

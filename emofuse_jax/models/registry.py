@@ -180,6 +180,7 @@ def encoder_input_fields(encoder: EncoderClass, modality: str, spec: InputSpec) 
     `("faces", "face_mask")` if it is "video".
 
     Raises:
+      KeyError: `modality` is neither "audio" nor "video".
       ValueError: the encoder reads `audio` but the records have no spectrograms (`spec.t` is 0), or `faces`
         but they have none (`spec.h` is 0).
     """
@@ -213,6 +214,7 @@ def count_trunks(fusion_config: ConfigDict) -> int:
     It is 0 for fusions that do not declare `count_trunks`. `fusion_config` is `config.model.fusion`.
 
     Raises:
+      KeyError: if there is no fusion with the name `fusion_config.name`.
       ValueError: if an installed package provides it, but it can't be imported or is not a valid class.
     """
     count = getattr(FUSIONS[fusion_config.name], "count_trunks", None)
@@ -227,6 +229,7 @@ def check_training(config: ConfigDict) -> None:
     labelled segments.
 
     Raises:
+      KeyError: if there is no fusion of that name.
       ValueError: if the check raises it, or an installed package provides the fusion, but it can't be
         imported or is not a valid class.
     """

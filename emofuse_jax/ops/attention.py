@@ -97,6 +97,7 @@ def self_frame_attention(
 
     Raises:
       ValueError: if the shapes of `frames` (without d) and `mask` do not broadcast.
+      TypeError: if `q0` does not have the width d.
     """
     scores = at_least_float32(frames) @ q0  # ... l
     scores, mask = jnp.broadcast_arrays(scores, mask)
@@ -129,6 +130,7 @@ def relation_frame_attention(
 
     Raises:
       ValueError: if the shapes of `frames` (without d) and `mask` do not broadcast.
+      TypeError: if `q0` does not have the width d, or `q1` not the width 2 d.
     """
     d = frames.shape[-1]
     self_scores = at_least_float32(frames) @ q0  # ... l
@@ -164,7 +166,8 @@ def transformer_frame_attention(
       in at least float32. Both are zero if no frame is valid.
 
     Raises:
-      ValueError: if the shapes of `queries` (without r) and `mask` do not broadcast.
+      ValueError: if the shapes of `frames` (without d), `queries` (without r) and `mask` do not broadcast.
+      TypeError: if `queries` and `keys` have different widths.
     """
     similarity = (
         at_least_float32(queries) @ jnp.swapaxes(at_least_float32(keys), -1, -2) / keys.shape[-1] ** 0.5

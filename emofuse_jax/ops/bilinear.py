@@ -45,7 +45,7 @@ def factorized_bilinear_pooling(
       y: second vectors.
       u: factors U of `x`; the `factors` columns of one output are adjacent.
       v: factors V of `y`, in the same order.
-      factors: rank k; the output width is o = ok / k.
+      factors: rank k, at least 1; the output width is o = ok / k.
       bias_u: added to `U^T x`.
       bias_v: added to `V^T y`.
       dropout_rate: probability that an entry is set to zero, in [0, 1); used only if `key` is not None.
@@ -62,6 +62,7 @@ def factorized_bilinear_pooling(
     Raises:
       ValueError: if the shapes do not fit together, `ok` is not a multiple of `factors`, `dropout_place` is
         unknown, or `dropout_rate` is outside [0, 1).
+      TypeError: if only the leading axes of `x` and `y` do not fit together.
     """
     if dropout_place not in DROPOUT_PLACES:
         raise ValueError(f"dropout_place: {dropout_place!r}, expected one of {', '.join(DROPOUT_PLACES)}")
@@ -90,7 +91,7 @@ def bilinear_products(
       y: second vectors.
       u: factors U of `x`; the `factors` columns of one output are adjacent.
       v: factors V of `y`, in the same order.
-      factors: rank k; ok = o k for o outputs.
+      factors: rank k, at least 1; ok = o k for o outputs.
       bias_u: b_U, or None for no bias.
       bias_v: b_V, or None for no bias.
 
@@ -99,6 +100,7 @@ def bilinear_products(
 
     Raises:
       ValueError: if `ok` is not a multiple of `factors`, or the shapes do not fit together.
+      TypeError: if only the leading axes of `x` and `y` do not fit together.
     """
     check_shapes({"x": (x, "... m"), "y": (y, "... n"), "u": (u, "m ok"), "v": (v, "n ok")})
     if u.shape[-1] % factors:

@@ -21,12 +21,13 @@ def conv3d(
       stride: strides of time, height and width.
 
     Returns:
-      The output maps: u frames of g x z pixels with d channels for each clip. Each axis is padded on both
-      sides with zeros, half the size of the kernel (rounded down): an axis of length t becomes
-      `(t + 2 (j // 2) - j) // stride + 1` long for a kernel of j steps.
+      The output maps: u frames of g x z pixels with d channels for each clip, in the dtype of `x`. Each axis
+      is padded on both sides with zeros, half the size of the kernel (rounded down): an axis of length t
+      becomes `(t + 2 (j // 2) - j) // stride + 1` long for a kernel of j steps.
 
     Raises:
       ValueError: if `x` and `kernel` have different numbers of input channels c.
+      TypeError: if `x` and `kernel` have different dtypes.
     """
     kernel_steps, kernel_height, kernel_width = kernel.shape[:3]
     n, t = x.shape[:2]

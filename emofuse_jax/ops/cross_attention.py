@@ -52,7 +52,8 @@ def cross_attention(
       Weights and sums are in at least float32.
 
     Raises:
-      ValueError: if `audio` and `video` have different numbers of positions.
+      ValueError: if `audio` and `video` have different numbers of positions, or a mask has another number.
+      TypeError: if `w` does not have the widths of `audio` and `video`.
     """
     if audio.shape[-2] != video.shape[-2]:
         raise ValueError(

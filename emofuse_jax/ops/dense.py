@@ -23,7 +23,11 @@ def matmul_last_axis(
 
     Returns:
       The products, with the leading axes of `x` and the columns of W as the last axis; in
-      `preferred_element_type` if it is passed, otherwise in the dtype of `x` and W.
+      `preferred_element_type` if it is passed, otherwise in the dtype of `x` and W (promoted as in NumPy if
+      they differ, such as bfloat16 and float32 to float32).
+
+    Raises:
+      TypeError: if the width m of `x` is not the number of rows of W.
     """
     rows = x.reshape(-1, x.shape[-1])
     return jax.lax.dot_general(rows, kernel, (((1,), (0,)), ((), ())), **options).reshape(*x.shape[:-1], -1)

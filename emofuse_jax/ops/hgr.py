@@ -36,7 +36,8 @@ def soft_hgr(
       H in at least float32, to be maximised; 0 if the weights sum to 1 or less.
 
     Raises:
-      ValueError: the shapes do not fit together.
+      ValueError: the shapes of `f`, `g` and `weight` do not fit together.
+      TypeError: the two `covariances` have different shapes.
 
     Warns:
       UserWarning: if d > b / 4 and `covariances` is None: the estimate is then badly biased (-274 for a true

@@ -36,8 +36,9 @@ def low_rank_fusion(
       Fused vectors in the dtype of the first vector; products and sums are computed in at least float32.
 
     Raises:
-      ValueError: if the numbers of factors and vectors differ, or a factor does not have d_m + 1 rows (d_m
-        without the appended 1).
+      ValueError: if the numbers of factors and vectors differ or are 0, a factor does not have d_m + 1 rows
+        (d_m without the appended 1), or `weights` or `bias` does not fit the factors.
+      TypeError: if the factors differ in k or o, or the vectors in their leading axes.
     """
     if len(vectors) != len(factors):
         raise ValueError(

@@ -22,6 +22,9 @@ def max_pool(
 
     Returns:
       The maxima; an axis of length n becomes `(n - size) // stride + 1` long.
+
+    Raises:
+      TypeError: if a spatial axis is shorter than `size`.
     """
     for axis in range(1, x.ndim - 1):
         x = _pool_axis(x, axis, size, stride)

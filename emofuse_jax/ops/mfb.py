@@ -44,6 +44,7 @@ def mfb(
     Raises:
       ValueError: if the shapes do not fit together, `ok` is not a multiple of `factors`, or `dropout_rate` is
         outside [0, 1).
+      TypeError: if only the leading axes of `x` and `y` do not fit together.
     """
     return factorized_bilinear_pooling(
         x, y, u, v, factors=factors, dropout_rate=dropout_rate, key=key, power_norm=True, eps=eps
@@ -86,6 +87,7 @@ def mfh(
     Raises:
       ValueError: if the shapes do not fit together, `ok` is not a multiple of `factors`, `us` and `vs` have
         different lengths or are empty, or `dropout_rate` is outside [0, 1).
+      TypeError: if only the leading axes of `x` and `y`, or the columns of the blocks, do not fit together.
     """
     if not us or len(us) != len(vs):
         raise ValueError(

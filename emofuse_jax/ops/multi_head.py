@@ -32,7 +32,8 @@ def multi_head_attention(
       and the weights A_i in at least float32. Both are zero if no token is valid.
 
     Raises:
-      ValueError: if `heads` does not divide the width d of `query`.
+      ValueError: if `heads` does not divide the width d of `query`, or `mask` does not fit `key`.
+      TypeError: if `key` has another width than `query`, or `value` another number of tokens than `key`.
     """
     if query.shape[-1] % heads:
         raise ValueError(

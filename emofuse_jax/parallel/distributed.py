@@ -87,11 +87,11 @@ def is_first_process() -> bool:
 
 @contextlib.contextmanager
 def exclusive_workdir(workdir: str) -> Iterator[None]:
-    """Locks a workdir for the run in this block, together in all of its processes; unlocks it at the end.
+    """Locks a workdir for the run in this `with` block, in all of its processes; unlocks it at the end.
 
     Yields nothing. Only the first process locks the directory, which is created if necessary, with the file
-    `lock` in it; the lock is also released if the process is killed. If locking fails, every process raises
-    an error.
+    `lock` in it, which stays there; the lock is also released if the process is killed. On file systems
+    without locks it only warns. If locking fails, every process raises an error.
 
     Raises:
       ValueError: if another run uses the workdir; in all but the first process also if the first one could

@@ -21,12 +21,13 @@ BYTES_PER_GB = 1e9
 def explain_oom(
     get_program_bytes: Callable[[], int] | None = None, hint: str = REDUCE_MEMORY_HINT
 ) -> Iterator[None]:
-    """Explains the error if a device runs out of memory in this block; yields nothing.
+    """Explains the error if a device runs out of memory in this `with` block; yields nothing.
 
     Args:
       get_program_bytes: returns the bytes that the program needs on a device, for the message; None leaves
         them out.
-      hint: advice for the message, which follows "to use less memory,".
+      hint: advice for the message, which follows "to use less memory,"; by default to change config fields
+        such as `data.batch_size`.
 
     Raises:
       ValueError: if a device runs out of memory; the message has one line. Other errors pass through
@@ -72,7 +73,8 @@ def usable_device_bytes() -> int:
     """Returns the bytes of memory that programs can use on each local device.
 
     This is the limit that the first local device reports. For devices that report none, such as CPUs, it is
-    an equal share of the free memory of the host. Both are multiplied by USABLE_MEMORY_FRACTION (0.9).
+    the free memory of the host divided by the number of local devices of this process. Both are multiplied by
+    USABLE_MEMORY_FRACTION (0.9).
     """
     devices = jax.local_devices()
     stats = devices[0].memory_stats()

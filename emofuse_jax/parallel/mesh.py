@@ -16,8 +16,11 @@ MIN_SHARDED_SIZE = 2**16
 def make_mesh(config: ConfigDict) -> Mesh:
     """Returns a mesh with all devices of all processes on its axis `data`; `replica` and `model` have size 1.
 
+    The order of the axes is `replica`, `data`, `model`.
+
     Args:
-      config: `config.mesh` of an experiment.
+      config: `config.mesh` of an experiment, of which only the field `data` is read: -1 for all devices, or
+        their number.
 
     Raises:
       ValueError: if `config.data` is neither -1 nor the number of devices.
@@ -33,8 +36,11 @@ def make_mesh(config: ConfigDict) -> Mesh:
 def replica_mesh(device_count: int) -> Mesh:
     """Returns a mesh with the first `device_count` devices on its axis `replica`; the other axes have size 1.
 
+    The axes are `replica`, `data` and `model`; the devices of all processes count.
+
     Raises:
       ValueError: if there are fewer than `device_count` devices.
+      IndexError: if `device_count` is below 1.
     """
     devices = jax.devices()[:device_count]
     return jax.make_mesh((device_count, 1, 1), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
@@ -66,7 +72,7 @@ def put_batch(batch: PyTree, mesh: Mesh) -> PyTree:
     """Returns a batch with the rows of all processes as JAX arrays, sharded over the mesh axis `data`.
 
     `batch` is a tree of NumPy arrays, whose first axis has the rows of this process. Every process must call
-    this function.
+    this function with equally many rows, which are then in the order of the mesh's devices.
 
     Raises:
       ValueError: if the devices cannot share the rows equally.
@@ -91,7 +97,8 @@ def state_sharding(state: PyTree, mesh: Mesh, *, fsdp: bool) -> PyTree:
     """Returns a tree like `state` with the sharding (NamedSharding) of each array.
 
     Every device stores the complete arrays. With `fsdp`, an array of at least 65,536 elements is split over
-    the mesh axis `data` instead, along its largest axis that the number of devices divides, if there is one.
+    the mesh axis `data` instead, along its largest axis (the first one of equal length) that the number of
+    devices divides, if there is one.
     """
     return jax.tree.map(lambda x: NamedSharding(mesh, fsdp_spec(x.shape, mesh) if fsdp else P()), state)
 
@@ -99,9 +106,9 @@ def state_sharding(state: PyTree, mesh: Mesh, *, fsdp: bool) -> PyTree:
 def fsdp_spec(shape: tuple[int, ...], mesh: Mesh) -> P:
     """Returns a partition spec that splits an array over the mesh axis `data`, or an empty one.
 
-    The array is split along its largest axis that the number of `data` devices divides. The spec is empty, so
-    that the array is not split, if there is no such axis, if the array has fewer than MIN_SHARDED_SIZE
-    (65,536) elements, or if there is one device.
+    The array is split along its largest axis (the first one of equal length) that the number of `data`
+    devices divides. The spec is empty, so that the array is not split, if there is no such axis, if the array
+    has fewer than MIN_SHARDED_SIZE (65,536) elements, or if there is one device.
     """
     device_count = mesh.shape["data"]
     candidates = [axis for axis, n in enumerate(shape) if n % device_count == 0]

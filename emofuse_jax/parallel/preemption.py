@@ -45,9 +45,10 @@ _sync_counter = itertools.count()
 def watch_preemption() -> Iterator[Callable[[], bool]]:
     """Yields `should_stop()`, which returns True once the machine is about to be taken away, else False.
 
-    With several processes, JAX's preemption service is used, and `should_stop` returns True on the same call
-    in all processes; each process must call it equally often. In a single process, SIGTERM is caught until
-    the block ends, but only in the main thread: in other threads `should_stop` always returns False.
+    It is used in a `with` statement. With several processes, JAX's preemption service is used, and
+    `should_stop` returns True on the same call in all processes; each process must call it equally often. In
+    a single process, SIGTERM is caught until the `with` block ends, but only in the main thread: in other
+    threads `should_stop` always returns False.
     """
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils

@@ -31,10 +31,10 @@ def parse_topology(topology: str) -> tuple[Chip, str]:
     """Splits a topology such as `v5e:4x4` into the chip and the slice shape.
 
     Returns:
-      A tuple: the peak performance of the chip (`flops` per second, `memory_bytes`, and bandwidths in bytes
-      per second, `memory_bytes_per_second` and `link_bytes_per_second`), and the slice shape as text, such as
-      `4x4`. The slice shape is an empty string if the topology names only a chip; the caller then plans all
-      of SLICE_SHAPES.
+      A tuple: the peak performance of the chip (`flops`, bfloat16 operations per second; `memory_bytes`; and
+      bandwidths in bytes per second, `memory_bytes_per_second` and `link_bytes_per_second`), and the slice
+      shape as text, such as `4x4`. The slice shape is an empty string if the topology names only a chip; the
+      caller then plans all of SLICE_SHAPES.
 
     Raises:
       ValueError: if the chip is unknown. The slice shape is not checked.

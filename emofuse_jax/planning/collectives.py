@@ -51,7 +51,11 @@ def read_collectives(text: str) -> list[Collective]:
 
 
 def _parse_arrays(result: str) -> list[tuple[tuple[int, ...], int]]:
-    """Returns a tuple (shape, bytes) for each array in the result type of an HLO operation."""
+    """Returns a tuple (shape, bytes) for each array in the result type of an HLO operation.
+
+    `result` is the text of the type, such as `(f32[2,3], pred[4])`. Arrays of numbers come in its order, bool
+    arrays (`pred`) after them; anything else, such as `token[]`, is left out.
+    """
     arrays = []
     for _, bits, shape in _ARRAY_PATTERN.findall(result):
         dims = _parse_dims(shape)
@@ -71,8 +75,9 @@ def find_gradient_reductions(
 ) -> list[Collective]:
     """Returns those all-reduce and reduce-scatter operations that reduce gradients; empty if there are none.
 
-    An operation reduces gradients if one of its arrays has the shape of a kernel. The other reductions are
-    for statistics of norms, covariances, losses and metrics, before the gradients are computed.
+    They stay in the order of the program. An operation reduces gradients if one of its arrays has exactly the
+    shape of a kernel; a reduce-scatter has the shape of its result, one part. The other reductions are for
+    statistics of norms, covariances, losses and metrics, before the gradients are computed.
 
     Args:
       collectives: all collectives of the program, from `read_collectives`, each with `kind`, `shapes` (of its

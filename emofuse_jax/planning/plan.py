@@ -49,16 +49,18 @@ def make_plan(config: ConfigDict, spec: InputSpec, mesh: Mesh, batch_size: int) 
 
     Args:
       config: config of the experiment.
-      spec: input shape of one clip.
+      spec: input shape of one clip: `t` audio steps of `f` bins, `s` frames of `h` x `w` pixels, the number
+        of `classes`, and the sizes of the features.
       mesh: mesh of real devices, or of devices that are only described (`make_tpu_mesh`).
       batch_size: batch size of all devices together.
 
     Returns:
-      The plan: `devices`, `batch_size`; per device `memory_bytes`, `flops` and `bytes_accessed` of a step;
-      `collectives`, a list of all collective operations, each with `kind` (such as `all-reduce`), `shapes`
-      (of its arrays), `bytes` (of all its arrays on one device) and `is_overlapped` (True if other work can
-      run in between); `gradient_reductions`, a list of those that reduce gradients; and `embedding_bytes`,
-      the bytes of the embedding [b d], the input of the classifier, for the batch of all devices together.
+      The plan: `devices` (their number) and `batch_size`; per device `memory_bytes`, `flops` and
+      `bytes_accessed` of a step; `collectives`, a list of all collective operations, each with `kind` (such
+      as `all-reduce`), `shapes` (of its arrays), `bytes` (of all its arrays on one device) and
+      `is_overlapped` (True if other work can run in between); `gradient_reductions`, a list of those that
+      reduce gradients; and `embedding_bytes`, the bytes of the embedding [b d], the input of the classifier,
+      for the batch of all devices together.
 
     Raises:
       ValueError: if the config has an invalid field, or if the devices cannot share the batch equally.
@@ -94,8 +96,14 @@ def make_abstract_state(config: ConfigDict, model: Model, mesh: Mesh) -> TrainSt
     It has `step`, `params`, `model_state` and `opt_state`. If `config.mesh.fsdp` is set, large arrays are
     sharded over the devices, otherwise all are replicated.
 
+    Args:
+      config: config of the experiment.
+      model: the model, as `build_model` returns it.
+      mesh: mesh of the devices.
+
     Raises:
-      ValueError: if `config.optimizer` has an unknown `name` or an `ema` that is not in [0, 1).
+      ValueError: if `config.optimizer` has an unknown `name`, an `accumulate` below 1, or an `ema` that is
+        not in [0, 1).
       AttributeError: if `config.optimizer` or `config.mesh` lacks a field.
     """
     zeros = np.zeros(model.spec.f, np.float32)
@@ -106,7 +114,11 @@ def make_abstract_state(config: ConfigDict, model: Model, mesh: Mesh) -> TrainSt
 
 
 def embedding_bytes(model: Model, batch_size: int) -> int:
-    """Returns the bytes of the embedding [b d], the input of the classifier, for `batch_size` clips."""
+    """Returns the bytes of the embedding [b d], the input of the classifier, for `batch_size` clips.
+
+    `model` is the model, as `build_model` returns it. Raises ValueError if `model.spec` has too few steps or
+    a wrong number of frames for an encoder.
+    """
     variables = jax.eval_shape(model.init, jax.random.key(0))
     outputs, _ = jax.eval_shape(lambda *inputs: model.apply(*inputs), *variables, model.fake_batch(1))
     return batch_size * outputs.embedding.size * outputs.embedding.dtype.itemsize
@@ -116,7 +128,7 @@ def make_tpu_mesh(chip_name: str, slice_shape: str) -> Mesh:
     """Returns a data-parallel mesh over a slice of TPU chips, which need not be present.
 
     The mesh has the axes `replica`, `data` and `model`; all chips are on `data`. Sets
-    ALLOW_MULTIPLE_LIBTPU_LOAD and TPU_SKIP_MDS_QUERY in the environment if they are not set.
+    ALLOW_MULTIPLE_LIBTPU_LOAD and TPU_SKIP_MDS_QUERY in the environment to "1" if they are not set.
 
     Args:
       chip_name: for example `v5e`.

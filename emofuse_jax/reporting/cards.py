@@ -69,14 +69,17 @@ def make_checkpoint_card(metadata: CheckpointMetadata, results: EvaluationResult
     of the speakers, the scores, the limitations, a legal notice and the package versions.
 
     Args:
-      metadata: metadata of the checkpoint, a dict. The card needs `config`, `classes`, `settings`, `corpus`,
-        `protocol`, `fold`, `training_speakers` and `versions`, and uses `leaks`, `temperature` and `progress`
-        if they are present.
+      metadata: metadata of the checkpoint, a dict. The card needs `config` (all fields of the config as
+        nested dicts), `classes` (names), `settings` (with `recipe`), `corpus`, `protocol`, `fold`,
+        `training_speakers` (names) and `versions` (by package). It uses `leaks` (texts), `temperature` (a
+        number) and `progress` (with `best_ua`, a fraction) if they are present.
       results: results of `emofuse evaluate`, a dict, of which `modalities` (scores by `both`, `audio` or
         `video`), `clips` and `split` are used. None if the checkpoint was not scored; the card then shows the
         best validation UA (mean recall).
 
     Raises:
+      KeyError: if a field that the card needs is missing, there is no fusion of the name in `config`, or
+        `modalities` has another key.
       ValueError: if an installed package provides the fusion but it cannot be imported or used, or an
         interval does not have two bounds.
     """
@@ -98,6 +101,7 @@ def format_validation_score(metadata: CheckpointMetadata) -> str:
 
     The text is `unknown: no clips were held out` if `data.hold_out` is False in `metadata["config"]`, and
     otherwise `not stored in the checkpoint` if `metadata["progress"]` is missing or its `best_ua` is None.
+    Raises KeyError if `metadata` has no `config`.
     """
     if not metadata["config"].get("data", {}).get("hold_out", True):
         return "unknown: no clips were held out"
@@ -113,12 +117,14 @@ def make_crossval_card(metadata: RunMetadata, results: CrossvalFile) -> str:
     scores, the limitations, a legal notice and the package versions.
 
     Args:
-      metadata: checkpoint metadata of any of the networks, a dict. The card needs `config`, `classes`,
-        `settings`, `corpus`, `protocol` and `versions`, and uses `leaks` if present.
+      metadata: checkpoint metadata of any of the networks, a dict. The card needs `config` (all fields of the
+        config as nested dicts), `classes` (names), `settings` (with `recipe`), `corpus`, `protocol` and
+        `versions` (by package), and uses `leaks` (texts) if present.
       results: content of the cross-validation's results.json, of which `runs` (their `clips`) and `pooled`
         (the scores) are used.
 
     Raises:
+      KeyError: if a field that the card needs is missing, or there is no fusion of the name in `config`.
       ValueError: if an installed package provides the fusion but it cannot be imported or used, or an
         interval does not have two bounds.
     """
@@ -144,8 +150,9 @@ def render_model_card(
     """Returns the Markdown text of a model card.
 
     Args:
-      metadata: metadata of a checkpoint, a dict. The card needs `config`, `classes`, `settings`, `corpus`,
-        `protocol` and `versions`, and uses `leaks` and `temperature` if they are present.
+      metadata: metadata of a checkpoint, a dict. The card needs `config` (all fields of the config as nested
+        dicts), `classes` (names), `settings` (with `recipe`), `corpus`, `protocol` and `versions` (by
+        package), and uses `leaks` (texts) and `temperature` (a number) if they are present.
       score_rows: maps the name of a row to its scores: fractions `wa`, `ua`, `wf1` and `mf1` as far as known,
         and optionally their 95 % intervals `wa_interval`, ... as `[low, high]`. Empty if there are none.
       scored_on: sentence that says on which clips the scores were measured.
@@ -155,6 +162,7 @@ def render_model_card(
       validation: best validation UA as text, such as `71.3 %`; shown if `score_rows` is empty.
 
     Raises:
+      KeyError: if a field that the card needs is missing, or there is no fusion of the name in `config`.
       ValueError: if an installed package provides the fusion but it cannot be imported or used, or an
         interval does not have two bounds.
     """
@@ -200,9 +208,12 @@ def make_data_card(dataset: Dataset) -> str:
     remarks of the preparation, the clips per class and per speaker, the limitations and the package versions.
 
     Args:
-      dataset: the opened folder. Opening validated prep.json and manifest.csv; the latter is read again.
+      dataset: the folder, as `open_dataset` opened it. Opening validated prep.json and manifest.csv; the
+        latter is read again.
 
     Raises:
+      ValueError: if manifest.csv was changed since then and is no longer valid.
+      TypeError: if a note in prep.json is not a text.
       OSError: if manifest.csv cannot be read.
     """
     prep, manifest_rows = dataset.prep, read_manifest(dataset.path)
@@ -261,17 +272,20 @@ def format_score_cell(row: ScoreFields, metric: Metric) -> str:
 
 
 def format_versions(package_versions: Mapping[str, str]) -> str:
-    """Returns names and versions of packages as one phrase: `jax 0.10.0, flax 0.12.1`."""
+    """Returns names and versions of packages as a phrase, in the given order: `jax 0.10.0, flax 0.12.1`."""
     return ", ".join(f"{name} {version}" for name, version in package_versions.items())
 
 
 def write_data_card(directory: str, dataset: Dataset) -> None:
     """Writes the data card of a dataset to `DATA_CARD.md` in a directory, which is created if necessary.
 
-    An older card is replaced. Opening the dataset validated prep.json and manifest.csv; the latter is read
-    again.
+    An older card is replaced. `dataset` is the folder of records, as `open_dataset` opened it. Opening
+    validated prep.json and manifest.csv; the latter is read again.
 
     Raises:
+      ValueError: if manifest.csv was changed since then and is no longer valid, or a text has half of a
+        surrogate pair, which UTF-8 cannot represent.
+      TypeError: if a note in prep.json is not a text.
       OSError: if manifest.csv cannot be read or the card cannot be written.
     """
     write_card(directory, DATA_CARD, make_data_card(dataset))
@@ -281,7 +295,7 @@ def write_card(directory: str, file_name: str, card: str) -> None:
     """Writes the text `card` as UTF-8 to `<directory>/<file_name>`, completely or not at all.
 
     The directory is created if necessary, and an existing file is replaced. Raises OSError if the file cannot
-    be written.
+    be written, and ValueError if `card` has half of a surrogate pair, which UTF-8 cannot represent.
     """
     os.makedirs(directory, exist_ok=True)
     write_atomic(pathlib.Path(directory, file_name), card.encode())
@@ -300,6 +314,7 @@ def collect_cards(workdir: str, metadata: CheckpointMetadata) -> dict[str, str]:
         `corpus`, `protocol`, `fold`, `training_speakers` and `versions`.
 
     Raises:
+      KeyError: if `metadata` lacks one of these fields, or there is no fusion of the name in `config`.
       ValueError: if results.json is not a JSON object or one of its fields is missing or invalid, the data
         card is not UTF-8, or an installed package provides the fusion but it cannot be imported or used.
       OSError: if the data card or results.json exists but cannot be read.

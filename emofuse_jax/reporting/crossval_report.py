@@ -43,8 +43,8 @@ def write_crossval_report(
 ) -> None:
     """Writes the page to `path` and its pictures to the folder `figures/` next to it.
 
-    Each file is written under a temporary name first, so that an interrupted call leaves no incomplete file.
-    Figures of an earlier report that this one does not have are deleted.
+    Existing files are replaced. Each file is written under a temporary name first, so that an interrupted
+    call leaves no incomplete file. Figures of an earlier report that this one does not have are deleted.
 
     Args:
       path: the HTML file; missing folders are created.
@@ -62,10 +62,14 @@ def write_crossval_report(
       command: the command line that produced the results; printed on the page.
 
     Raises:
-      ValueError: if no test clip has a label, if a run has no clips or lists of different lengths, if the
-        confusion matrix does not have one row and column for each class, if the number of faces of an example
-        is not a multiple of the length of its `video_attention`, if an interval does not have two bounds, or
-        if Matplotlib is not installed.
+      ValueError: if no test clip has a label, if a run has no clips, more or fewer `clips` than `labels`, or
+        another number of classes, if the confusion matrix does not have one row and column for each class, if
+        the number of faces of an example is not a multiple of the length of its `video_attention`, if an
+        interval does not have two bounds, or if Matplotlib is not installed.
+      IndexError: if a run has more or fewer `labels` than `speakers` or `probabilities`, if a label is not
+        the index of a class, or if `face_mask` or `face_time` has fewer entries than there are faces.
+      KeyError: if a field that is needed is missing.
+      jinja2.UndefinedError: if `histories` has UA but no loss.
       OSError: if a file cannot be written or deleted.
     """
     marks = corpus_marks(results["corpus"], results["leaks"])
@@ -140,7 +144,8 @@ def modality_name(results: CrossvalFile) -> str:
 def class_recalls(results: CrossvalFile) -> list[float | None]:
     """Returns the recall of each class over the pooled predictions, a fraction; None for an absent class.
 
-    A class is absent if no clip has its label. Raises ValueError if all counts of the matrix are 0.
+    Classes are in the order of the labels. A class is absent if no clip has its label. Raises ValueError if
+    all counts of the matrix are 0.
     """
     return metrics.compute_scores(np.asarray(results["pooled"]["confusion"], float))["recall"]
 
@@ -187,7 +192,7 @@ def fold_rows(results: CrossvalFile) -> list[FoldRow]:
 
 
 def pooled_speaker_scores(results: CrossvalFile) -> dict[str, SpeakerScores]:
-    """Returns the scores of each speaker over all runs, by name.
+    """Returns the scores of each speaker over all runs, by name, sorted by name.
 
     Each value is a dict: `ua` (mean recall) and `wa` (accuracy) as fractions, over the predictions of all
     seeds, and `clips`, the number of labelled clips, averaged over the seeds and rounded. Speakers without a
@@ -195,6 +200,8 @@ def pooled_speaker_scores(results: CrossvalFile) -> dict[str, SpeakerScores]:
 
     Raises:
       ValueError: if there are no runs, a run has no clips, or no clip has a label.
+      IndexError: if a label is not the index of a class, or a run has more or fewer `labels` than `speakers`
+        or `probabilities`.
     """
     predicted, labels, speakers = join_predictions(results["runs"])
     speaker_names = sorted({name for run in results["runs"] for name in run["speakers"]})
@@ -224,11 +231,14 @@ def calibration_curves(results: CrossvalFile) -> tuple[dict[str, list[Reliabilit
 
     Returns:
       `(curves, errors)`, two dicts with the keys `uncalibrated` and `calibrated`. `curves` has a list of
-      dicts, one per bin of confidence that has clips: `confidence` (mean, 0 to 1), `accuracy` (fraction) and
-      `clips` (their number). `errors` has the expected calibration error as a fraction.
+      dicts, one per bin of confidence that has clips, of 15 equal bins in ascending order: `confidence`
+      (mean, 0 to 1), `accuracy` (fraction) and `clips` (their number). `errors` has the expected calibration
+      error as a fraction.
 
     Raises:
-      ValueError: if there are no runs, or the numbers of classes differ between runs.
+      ValueError: if there are no runs, a run has no clips, or the numbers of classes differ between runs.
+      IndexError: if the numbers of `labels` and `probabilities` differ.
+      ZeroDivisionError: if no clip has a label.
     """
     labels = np.concatenate([run["labels"] for run in results["runs"]]).astype(np.int64)
     uncalibrated: Float[np.ndarray, "n c"] = np.concatenate(

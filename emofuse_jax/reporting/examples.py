@@ -20,8 +20,9 @@ def choose_examples(predictions: Predictions, example_count: int) -> Int[np.ndar
     """Chooses clips to show; returns at most `example_count` row indices of `predictions`, as int64.
 
     First come the most confident correct predictions, one for each class, then the most confident wrong ones,
-    at most `example_count // 3`. If there are too many, the least confident correct ones are left out. Clips
-    without a label are never chosen, so that the result may be empty.
+    at most `example_count // 3`; both begin with the highest confidence. If there are too many, the least
+    confident correct ones are left out. Clips without a label are never chosen, so that the result may be
+    empty.
 
     Of `predictions`, only `probabilities` (a row for each clip, a column for each class) and `labels` (index
     of the true class of each clip, -1 without a label) are used.
@@ -48,7 +49,8 @@ def make_examples(
     The most confident correct prediction of each class comes first, then the most confident wrong ones.
 
     Args:
-      experiment: dataset and model.
+      experiment: the experiment, as `open_experiment` returns it; its dataset, model and input shape are
+        used.
       params: parameters of the model.
       model_state: running statistics of the model, and the statistics of its input.
       predictions: predictions from which the clips are chosen: for each clip `clips` (its record index),
@@ -71,8 +73,9 @@ def make_examples(
     Raises:
       DamagedRecordError: if a record of a chosen clip is damaged (a ValueError).
       ValueError: if a record lacks a field that the model needs, if its speaker is not in prep.json, if the
-        number of shards or records does not match prep.json and manifest.csv, or if the records do not fit
-        the model.
+        shards do not match prep.json and manifest.csv (their number, their names or the number of records),
+        or if the records do not fit the model.
+      KeyError: if the audio settings in prep.json lack a field.
       OSError: if a shard is missing or cannot be opened.
     """
     rows = choose_examples(predictions, example_count)
@@ -97,7 +100,7 @@ def make_example(
     """Returns the data of one clip of the gallery: names, inputs, probabilities and attention.
 
     Args:
-      experiment: dataset and model.
+      experiment: the experiment, as `open_experiment` returns it; its dataset is used.
       batch: inputs of all b clips of the gallery.
       aux: intermediate outputs of the model for `batch`, by name. Optional are `audio_attention` [b u] or
         [b u g], `video_attention` [b l] and `modality_weights` [b 2] (audio, video).
@@ -120,8 +123,9 @@ def make_example(
 
     Raises:
       DamagedRecordError: if the record of the clip is damaged (a ValueError).
-      ValueError: if `probabilities` does not have one entry for each class, or the number of shards or
-        records does not match prep.json and manifest.csv.
+      ValueError: if `probabilities` does not have one entry for each class, or the shards do not match
+        prep.json and manifest.csv (their number, their names or the number of records).
+      KeyError: if the audio settings in prep.json lack a field.
       OSError: if the shard with the record is missing or cannot be opened.
     """
     class_names, clip, label = experiment.dataset.classes, int(batch.clip[i]), int(batch.label[i])
@@ -175,7 +179,8 @@ def select_clip(name: str, array: np.ndarray, i: int, batch_size: int) -> np.nda
     """Returns row `i` of an output that has one row per clip; other outputs are returned unchanged.
 
     An output has one row per clip if its first axis has `batch_size` entries. Outputs whose `name` is in
-    `display_specs.MODEL_LEVEL_NAMES` belong to the model and are never indexed.
+    `display_specs.MODEL_LEVEL_NAMES` belong to the model and are never indexed. A scalar row is returned as
+    an array without axes.
     """
     is_per_clip = array.ndim and len(array) == batch_size and name not in display_specs.MODEL_LEVEL_NAMES
     return np.asarray(array[i]) if is_per_clip else array  # asarray: a scalar becomes a 0-d array

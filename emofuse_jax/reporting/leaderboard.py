@@ -64,18 +64,20 @@ def find_results(folder: str, metric: Metric = "ua") -> tuple[list[ResultRow], l
 
     Args:
       folder: is searched with all its subfolders.
-      metric: `ua`, `wa` or `wf1`; within a group the row with the highest value comes first.
+      metric: `ua`, `wa` or `wf1`; within a group the row with the highest value comes first. The groups are
+        sorted as text.
 
     Returns:
       `(rows, skipped_files)`. A row is a dict: `config` (its name), `group`, `folds` (text, such as `5 runs`
       or `fold 2`), `speakers` and `clips` (their numbers), `scores` (fractions, with intervals), `marks`
       (warnings), `date`, and `path`, the folder of the file relative to `folder`. `group` is a tuple of
       texts: corpus, number of classes, protocol and split; rows of a group are neighbours. `skipped_files`
-      has the paths of the results.json files that other programs wrote or that are damaged. Both lists are
-      empty if `folder` does not exist.
+      has the paths, which begin with `folder`, of the results.json files that other programs wrote or that
+      are damaged. Both lists are empty if `folder` does not exist.
 
     Raises:
       OSError: if a results.json cannot be read.
+      KeyError: if a result does not have the score `metric`.
     """
     rows: list[ResultRow] = []
     skipped_files = []
@@ -161,7 +163,8 @@ def write_leaderboard(
 
     Args:
       folder: is searched for results.json files with all its subfolders.
-      output: path of the page; if empty, `leaders.html` in `folder`. Missing folders are created.
+      output: path of the page; if empty, `leaders.html` in `folder`. Missing folders are created, and an
+        existing file is replaced.
       metric: `ua`, `wa` or `wf1`; the best row of each group comes first. A group has the same corpus, number
         of classes, protocol and split.
 
@@ -174,6 +177,7 @@ def write_leaderboard(
     Raises:
       ValueError: if no results were found.
       OSError: if a file cannot be read or the page cannot be written.
+      KeyError: if a result does not have the score `metric`.
     """
     rows, skipped_files = find_results(folder, metric)
     if not rows:
@@ -202,8 +206,8 @@ def format_row(row: ResultRow) -> PageRow:
 
     `scores` has a dict for each of `ua`, `wa` and `wf1`: `value`, the score in per cent or a dash, and
     `interval`, such as `65.0–77.0` or empty. `marks` is a text with the part before the colon of each
-    warning. `config`, `folds`, `speakers`, `clips`, `date` and `path` are unchanged. Raises ValueError if an
-    interval does not have two bounds.
+    warning, sorted, without duplicates and separated by commas. `config`, `folds`, `speakers`, `clips`,
+    `date` and `path` are unchanged. Raises ValueError if an interval does not have two bounds.
     """
     return {
         "config": row["config"],

@@ -57,8 +57,8 @@ def write_figures(folder: pathlib.Path, pictures: Sequence[Picture], figure_patt
     Args:
       folder: is created if it does not exist.
       pictures: to write; each file is written completely or not at all.
-      figure_pattern: a file in the folder is deleted if this matches its complete name and it is not one of
-        `pictures`.
+      figure_pattern: a file in the folder is deleted if this matches its complete name, such as `recall.png`,
+        and it is not one of `pictures`.
 
     Raises:
       OSError: if a file cannot be written or deleted.

@@ -51,8 +51,10 @@ def write_prep_report(path: str) -> str:
     Raises:
       DamagedRecordError: if a record is damaged (a ValueError).
       ValueError: if prep.json or manifest.csv is not valid, if a label in manifest.csv is not the index of a
-        class, if the records have another schema or an unknown recipe, if their number does not match these
-        files, or if there are no records.
+        class, if the records have another schema or an unknown recipe, if the shards do not match these files
+        (their number, their names or the number of records), or if there are no records.
+      TypeError: if a note in prep.json is not a text.
+      KeyError: if manifest.csv has masked or failed clips, but no column `reason`.
       OSError: if a file is missing, cannot be read or cannot be written.
     """
     write_card(path, DATA_CARD, make_data_card(open_dataset(path)))
@@ -119,7 +121,9 @@ def _group_rows(groups: dict[str, tuple[int, float]]) -> list[GroupRow]:
 def _count_reasons(incomplete_rows: Sequence[ManifestStrings]) -> list[tuple[str, str, int]]:
     """Returns tuples (status, reason, number of clips) of masked and failed clips, the most frequent first.
 
-    `N` replaces each number in a reason, so that clips with the same problem are counted together.
+    `N` replaces each number in a reason, so that clips with the same problem are counted together. The rows
+    are those of manifest.csv, dicts of texts, with the keys `status` and `reason`; of equally frequent
+    reasons, the first in the rows comes first. Raises KeyError if a key is missing.
     """
     reason_counts = collections.Counter(
         (row["status"], re.sub(r"\d+(\.\d+)?", "N", row["reason"])) for row in incomplete_rows

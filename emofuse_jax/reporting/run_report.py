@@ -45,15 +45,16 @@ def write_report(
 ) -> None:
     """Writes the page to `path` and its pictures to the folder `figures/` next to it.
 
-    Each file is written under a temporary name first, so that an interrupted call leaves no incomplete file.
-    Figures of an earlier report that this one does not have are deleted. Fractions are shown in per cent; NaN
-    and None (a class without clips) are shown as a dash.
+    Existing files are replaced. Each file is written under a temporary name first, so that an interrupted
+    call leaves no incomplete file. Figures of an earlier report that this one does not have are deleted.
+    Fractions are shown in per cent; NaN and None (a class without clips) are shown as a dash.
 
     Args:
       path: the HTML file; missing folders are created.
       results: results of `emofuse evaluate`: `classes`, `modalities` (scores by `both`, `audio` or `video`,
         with `recall` and `confusion`) and, all or none, the lists `clips`, `labels`, `speakers` and
-        `probabilities`. Other fields are shown if present; of `dataset`, a path, only the last part.
+        `probabilities`. Shown if present: `config`, `dataset` (the last part of the path), `corpus`,
+        `protocol`, `fold`, `split`, `checkpoint_step`, `date`, `per_speaker` and `versions`.
       history: one row per epoch: `epoch`, `train_loss`, `validation_loss`, `train_ua` and `validation_ua`;
         values that are not known may be missing.
       examples: a dict for each clip to show: `clip_id`, `label`, `prediction`, and `probabilities` by class;
@@ -72,7 +73,10 @@ def write_report(
         the length of a list does not fit the number of classes or clips, if an example has no `face_mask`, or
         its length, or that of `face_time` or `video_attention`, does not fit the number of faces; the message
         is one line that names the field. Also if an output in `aux` of an example does not fit the number of
-        classes, if an interval does not have two bounds, or if Matplotlib is not installed.
+        classes or has another number of axes than its panel, if an interval does not have two bounds, or if
+        Matplotlib is not installed.
+      IndexError: if a label in `results` is not the index of a class.
+      KeyError: if an example lacks another field that is needed.
       OSError: if a file cannot be written or deleted.
     """
     validation.validate_results(results)
@@ -142,7 +146,10 @@ def _make_pictures(
 
 
 def main_modality(modalities: Mapping[str, ScoreFields]) -> str:
-    """Returns the key of the scores that the page shows first: `both` if present, otherwise the first key."""
+    """Returns the key of the scores that the page shows first: `both` if present, otherwise the first key.
+
+    Raises StopIteration if there are no scores.
+    """
     return "both" if "both" in modalities else next(iter(modalities))
 
 

@@ -148,13 +148,18 @@ def recall_rows(modalities: Mapping[str, ScoreFields], classes: Sequence[str]) -
     """Returns a row for each class with its recall in each modality.
 
     Args:
-      modalities: maps a modality to its scores.
+      modalities: maps a modality to its scores, of which `recall` and `confusion` are used; at least one.
       classes: names of the classes.
 
     Returns:
       A dict for each class, in the order of `classes`: `name`; `clips`, the number of clips labelled with the
       class, as text; and `cells`, a list of texts in the order of `modalities`: the recall in each modality
       in per cent, a dash if it is not known.
+
+    Raises:
+      StopIteration: if there is no modality.
+      KeyError: if a modality has no `recall`, or the first one no `confusion`.
+      IndexError: if one of these has fewer entries than there are classes.
     """
     first = next(iter(modalities.values()))
     return [
@@ -195,7 +200,7 @@ def mistake_rows(
     Args:
       results: `classes`, and one entry per clip in `clips`, `labels` (-1 without a label), `speakers` and
         `probabilities`.
-      max_rows: maximum number of rows.
+      max_rows: maximum number of rows, by default 8.
 
     Returns:
       A dict of texts for each clip: `clip` (its clip_id), `speaker`, `label` and `prediction` (names of the
@@ -205,6 +210,7 @@ def mistake_rows(
 
     Raises:
       ValueError: if the four lists differ in length, or a clip has no probabilities.
+      IndexError: if the label of a clip is not the index of a class.
     """
     classes = results["classes"]
     wrong: list[tuple[float, str, str, int, int, float]] = []
@@ -235,7 +241,7 @@ def mistake_rows(
 def _most_probable(row: Sequence[float] | Float[np.ndarray, " c"]) -> int:
     """Returns the index of the highest probability; NaN and infinity count as the lowest.
 
-    Raises ValueError if `row` is empty.
+    It is the first one if several are equal. Raises ValueError if `row` is empty.
     """
     probabilities = np.asarray(row, np.float64)
     return int(np.where(np.isfinite(probabilities), probabilities, -1.0).argmax())

@@ -19,6 +19,7 @@ def print_scores(rows: Mapping[str, ScoreFields], title: str = "") -> None:
       title: heading of the table; no heading if empty.
 
     Raises:
+      KeyError: if an entry lacks one of the three scores.
       ValueError: if an interval does not have two bounds.
     """
     table = Table("", *METRIC_TITLES.values(), title=title or None)
@@ -31,7 +32,8 @@ def format_score(scores: ScoreFields, metric: Metric) -> str:
     """Formats `scores[metric]` in per cent, followed by its interval if there is one: `81.2 [78.0, 84.1]`.
 
     `metric` is `ua`, `wa`, `wf1` or `mf1`; the score is a fraction, and the interval is `[low, high]` in
-    `scores["<metric>_interval"]`. Raises ValueError if the interval does not have two bounds.
+    `scores["<metric>_interval"]`. NaN is written as `nan`. Raises KeyError if the score is missing, TypeError
+    if it is None, and ValueError if the interval does not have two bounds.
     """
     text = f"{100 * scores[metric]:.1f}"
     if INTERVAL_FIELDS[metric] in scores:
@@ -47,7 +49,8 @@ def print_trials(sweep_results: SweepResults) -> None:
     (mean recall), its standard deviation and the UA of the last epochs.
 
     `sweep_results` has `config`, `corpus` and `protocol` (names) and `trials`, dicts with `number`, `fields`
-    (changed config fields by dotted name), and the fractions `validation_ua`, `sd` and `last_ua`.
+    (changed config fields by dotted name; the cell of a field that a trial lacks is empty), and the fractions
+    `validation_ua`, `sd` and `last_ua`. Raises KeyError if one of these is missing.
     """
     field_names = sorted({name for trial in sweep_results["trials"] for name in trial["fields"]})
     title = (
@@ -78,6 +81,7 @@ def print_runs(results: CrossvalFile) -> None:
         `runs` (with `fold`, `seed` and `test` scores), `mean`, `sd` and `pooled` are used.
 
     Raises:
+      KeyError: if one of these is missing, or a fold was not run with every seed.
       ValueError: if an interval in `pooled` does not have two bounds.
     """
     seeds = sorted({run["seed"] for run in results["runs"]})

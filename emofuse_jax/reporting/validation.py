@@ -54,7 +54,7 @@ def validate_examples(examples: Sequence[GalleryClip]) -> None:
 
     Clips without faces pass. Raises ValueError with a message of one line that names the clip and the field
     if `face_mask` is missing, if `face_mask` or `face_time` does not have one entry for each face, or if the
-    number of faces is not a multiple of the length of `video_attention`.
+    number of faces is not a multiple of the length of `video_attention`; KeyError if there is no `clip_id`.
     """
     for example in examples:
         faces = example.get("faces")

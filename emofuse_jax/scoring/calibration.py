@@ -27,6 +27,9 @@ def fit_temperature(probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndar
 
     Returns:
       The temperature, between 0.2 and 10 (`TEMPERATURE_RANGE`); 1.0 if no clip has a label.
+
+    Raises:
+      IndexError: if a label is not below c.
     """
     labelled = labels >= 0
     if not labelled.any():
@@ -58,10 +61,10 @@ def _is_overconfident(
 def apply_temperature(
     probabilities: Float[np.ndarray, "*n c"], temperature: float
 ) -> Float[np.ndarray, "*n c"]:
-    """Returns the probabilities `softmax(log p / T)` as float64, in the same shape; T is the temperature.
+    """Returns the probabilities `softmax(log p / T)` as float64, in the same shape.
 
-    The softmax is over the last axis, the c classes; a probability `p` below 1e-12 counts as 1e-12. T above 1
-    makes predictions less confident, T below 1 more confident.
+    T is the temperature, above 0. The softmax is over the last axis, the c classes; a probability `p` below
+    1e-12 counts as 1e-12. T above 1 makes predictions less confident, T below 1 more confident.
     """
     logits = np.log(np.maximum(np.asarray(probabilities, np.float64), MIN_PROBABILITY)) / temperature
     exponentials = np.exp(logits - logits.max(-1, keepdims=True))
@@ -72,7 +75,7 @@ def negative_log_likelihood(probabilities: Float[np.ndarray, "n c"], labels: Int
     """Returns the mean of `-log p(label)` over all clips, in nats; NaN if there are no clips.
 
     A probability below 1e-12 counts as 1e-12. Every clip must have a label: a label of -1 is not left out,
-    but read as the last class.
+    but read as the last class. Raises IndexError if a label is not below c.
     """
     return float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], MIN_PROBABILITY)).mean())
 
@@ -85,7 +88,8 @@ def reliability_bins(
     Args:
       probabilities: probabilities of the c classes for each of n clips.
       labels: true classes; clips with label -1 are left out.
-      bins: number of bins from confidence 0 to 1.
+      bins: number of bins from confidence 0 to 1, by default 15. A bin contains its lower limit, not its
+        upper one; only the last bin contains both.
 
     Returns:
       One dict per bin that has clips, in ascending order of confidence: `confidence` (mean, 0 to 1),
@@ -119,7 +123,10 @@ def calibration_error(
     Args:
       probabilities: probabilities of the c classes for each of n clips.
       labels: true classes; clips with label -1 are left out.
-      bins: number of bins from confidence 0 to 1.
+      bins: number of bins from confidence 0 to 1, by default 15.
+
+    Raises:
+      ZeroDivisionError: if no clip has a label.
     """
     bin_rows = reliability_bins(probabilities, labels, bins)
     weighted_gaps = [row["clips"] * abs(row["accuracy"] - row["confidence"]) for row in bin_rows]

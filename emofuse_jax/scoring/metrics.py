@@ -95,7 +95,9 @@ def speaker_intervals(
       interval is (0, 1).
 
     Raises:
-      ValueError: if no clip has a label, or if there are several speakers and `resamples` is less than 1.
+      ValueError: if no clip has a label, or if there are several speakers and `resamples` is less than 1 or
+        `seed` is negative.
+      IndexError: if the arrays differ in length, or a class index is not below `num_classes`.
     """
     matrices = speaker_confusion_matrices(predicted, label, speaker, num_classes)
     if len(matrices) == 1:
@@ -123,6 +125,7 @@ def speaker_confusion_matrices(
 
     Raises:
       ValueError: if no clip has a label.
+      IndexError: if the arrays differ in length, or a class index is not below `num_classes`.
     """
     labelled = label >= 0
     if not labelled.any():
@@ -150,7 +153,7 @@ def speaker_bootstrap_interval(
       Two float64 arrays, the lower and the upper bound, in the shape [*values] of one resample.
 
     Raises:
-      ValueError: if there are fewer than two speakers, or `resamples` is less than 1.
+      ValueError: if there are fewer than two speakers, `resamples` is less than 1, or `seed` is negative.
     """
     from scipy import stats  # imported here because it takes a second to load
 

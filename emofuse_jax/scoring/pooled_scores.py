@@ -27,8 +27,6 @@ from emofuse_jax.scoring.result_types import (
 from emofuse_jax.utils.files import read_json_object
 from emofuse_jax.utils.versions import package_versions
 
-"""Metrics of the summary."""
-
 
 def make_crossval_results(
     runs: list[ReplicaResult],
@@ -46,7 +44,7 @@ def make_crossval_results(
       runs: contents of `result.json` of each run (one fold and seed): `fold`, `seed`, `test` (scores),
         `temperature`, and the lists `clips`, `speakers`, `labels` and `probabilities` of its test clips.
       config: config of any of the runs.
-      dataset: dataset of all runs.
+      dataset: dataset of all runs, as `open_dataset` returns it.
       protocol: name of the protocol.
       leaks: descriptions of the leaks in the splits of the runs.
 
@@ -60,8 +58,11 @@ def make_crossval_results(
       predictions of the seeds, so of several models, not of one.
 
     Raises:
-      ValueError: if there are no runs, a run has no clips or lists of different lengths, no clip has a label,
-        or an installed package provides the fusion but it cannot be imported or used.
+      ValueError: if there are no runs, a run has no clips or more or fewer `probabilities` than `labels`
+        (with several seeds also `clips`), no clip has a label, or an installed package provides the fusion
+        but it cannot be imported or used.
+      IndexError: if a run has more or fewer `speakers` than `labels`, or a label is not the index of a class.
+      KeyError: if a run lacks a field, or there is no fusion of the name in `config`.
     """
     classes = list(dataset.classes)
     results: CrossvalFile = {
@@ -114,7 +115,8 @@ def average_over_seeds(results: CrossvalFile) -> PooledPredictions:
       without a label) and `probabilities` (one per class, their sum is 1). The lists are empty without runs.
 
     Raises:
-      ValueError: if the lists `clips`, `speakers`, `labels` and `probabilities` of a run differ in length.
+      ValueError: if the lists `clips`, `speakers`, `labels` and `probabilities` of a run differ in length, or
+        a run has no clips.
     """
     probability_sums: dict[str, np.ndarray] = {}
     speaker_and_label: dict[str, tuple[str, int]] = {}
@@ -143,6 +145,9 @@ def format_markdown_row(results: CrossvalFile) -> str:
     standard deviation of the UA over the runs. Scores are in per cent, the pooled ones with 95 % intervals
     over speakers: `71.3 [65.0, 77.0]`. Warnings such as LEAKY follow the name of the config in the first
     column. The text ends with a line break.
+
+    `results` is the complete content of a cross-validation's results.json. Raises KeyError if a field is
+    missing, and ValueError if an interval does not have two bounds.
     """
     pooled_scores, run_counts = results["pooled"], describe_run_counts(results["runs"])
     cells = {
@@ -162,7 +167,8 @@ def format_markdown_row(results: CrossvalFile) -> str:
 def describe_run_counts(runs: Sequence[ReplicaResult]) -> dict[str, str]:
     """Returns counts over all runs as text: the keys are `Folds x seeds`, `Test speakers` and `Test clips`.
 
-    An example is `{"Folds x seeds": "5 x 2", "Test speakers": "10", "Test clips": "4490"}`.
+    Each speaker and each clip counts once. An example is `{"Folds x seeds": "5 x 2", "Test speakers": "10",
+    "Test clips": "4490"}`.
     """
     folds, seeds = {run["fold"] for run in runs}, {run["seed"] for run in runs}
     return {
@@ -189,6 +195,7 @@ def score_pooled_runs(runs: Sequence[ClipPredictions], num_classes: int) -> Scor
     Raises:
       ValueError: if there are no runs, a run has no clips, `labels` and `probabilities` differ in length, or
         no clip has a label.
+      IndexError: if `speakers` and `labels` differ in length, or a label is not below `num_classes`.
     """
     predicted, labels, speakers = join_predictions(runs)
     weight = (labels >= 0).astype(np.float32)

@@ -66,24 +66,26 @@ def sharded_batches(
 ) -> Iterator[Batch]:
     """Yields batches of all clips, once and in order, sharded over the mesh; the last one is padded.
 
-    A batch has the arrays that the model reads: `audio` [b t f], `faces` [b s h w 3], or the features of
-    frozen encoders, with masks that are True where they are valid; and `label`, `speaker`, `clip` (record
-    index) and `weight`, each [b]. A padded row has weight 0, and label, speaker and clip -1.
+    A batch has the spectrogram `audio` [b t f], `faces` uint8 [b s h w 3], the masks `audio_mask` [b t] and
+    `face_mask` [b s], True at valid positions; the features of frozen encoders `audio_features` [b u d] with
+    `audio_features_mask` [b u], and `face_features` [b s d], valid where `face_mask` is (None if the records
+    have none); and `label`, `label_mask`, `weight`, `speaker` and `clip` (record index), [b] each. A padded
+    row has weight 0, and label, speaker and clip -1.
 
     Args:
-      dataset: the records.
+      dataset: the records, as `open_dataset` returns them.
       clips: record indices.
       choose_spec: maps the record indices of a batch (-1: padded row) to its `InputSpec`: the sizes t, f, s,
         h, w, the number of classes and the sizes of the features. Audio longer than t is cropped to its
         middle.
       mesh: devices; the rows of a batch are split over its axis `data`.
-      batch_size: number of rows of a batch, over all processes and devices.
+      batch_size: number of rows of a batch, over all processes and devices; at least 1.
 
     Raises:
       DamagedRecordError: if a record is damaged (a ValueError).
       ValueError: if a record lacks a field that the batch needs or does not have its sizes, if its speaker is
-        not in prep.json, if the number of shards or records does not match prep.json and manifest.csv, or if
-        the devices cannot share `batch_size` rows equally.
+        not in prep.json, if the shards do not match prep.json and manifest.csv (their number, their names or
+        the number of records), or if the devices cannot share `batch_size` rows equally.
       OSError: if a shard is missing or cannot be opened.
     """
     process_index_and_count = (jax.process_index(), jax.process_count())
@@ -131,7 +133,9 @@ def predict(
         batch_rows.append(_select_rows(rows, rows["clips"] >= 0))
         loss_sums += [float(outputs["loss"]), float(outputs["weight"])]
     if not batch_rows:
-        raise ValueError("batches: there are none, expected at least one; choose a split that has clips")
+        raise ValueError(
+            "batches: there are none, expected at least one; choose another split or fold, one that has clips"
+        )
     fields: _BatchRows = jax.tree.map(lambda *pieces: np.concatenate(pieces), *batch_rows)
     return Predictions(**fields, loss=float(loss_sums[0] / max(loss_sums[1], 1.0)))
 
@@ -157,7 +161,9 @@ def score_predictions(predictions: Predictions, *, with_intervals: bool = True, 
       `[low, high]`, which are [0, 1] if there is only one speaker.
 
     Raises:
-      ValueError: if no clip has a label.
+      ValueError: if no clip has a label, or intervals of several speakers are computed and `seed` is
+        negative.
+      IndexError: if a label is not the index of a class.
     """
     labelled = predictions.labels >= 0
     labels, speakers = predictions.labels[labelled], predictions.speakers[labelled]
@@ -186,6 +192,9 @@ def score_speakers(predictions: Predictions, speaker_names: tuple[str, ...]) -> 
       `{speaker name: {"ua": ..., "wa": ..., "clips": ...}}`: mean recall and accuracy as fractions, and the
       number of labelled clips. Speakers without a labelled clip are left out; the dict is empty if no clip
       has a label.
+
+    Raises:
+      IndexError: if a label is not the index of a class, or a speaker index is not below the number of names.
     """
     labels, speakers = predictions.labels, predictions.speakers
     labelled_speakers = np.unique(speakers[labels >= 0])

@@ -96,8 +96,9 @@ def check_crossval_results(path: str, results: Mapping[str, object]) -> Crossval
 def check_evaluation_results(path: str, results: Mapping[str, object]) -> EvaluationResults:
     """Returns `results`, the contents of the `results.json` of `emofuse evaluate`, after validating them.
 
-    Checked are the facts about the run, `clips`, `speakers`, and the scores in `modalities`, but not `labels`
-    and `probabilities`. `path` is for the message.
+    Checked are `config`, `corpus`, `protocol`, `split`, `fold`, `checkpoint_step`, `classes`, `leaks`,
+    `clips`, `speakers`, and the scores in `modalities`, but not `labels`, `probabilities` and other fields.
+    `path` is for the message.
 
     Raises:
       ValueError: if one of these fields is missing or invalid; the message names it.

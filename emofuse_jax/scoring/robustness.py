@@ -68,8 +68,8 @@ def _make_noise(snr_db: float, neper_unit: float) -> Corruption:
     """Returns a function that adds white noise to the spectrograms of a batch and returns the new batch.
 
     The noise of a clip is `snr_db` dB below its mean power over all valid steps and bins; padding stays 0.
-    `neper_unit` is one neper in the unit of the spectrogram: 1 for log magnitudes, 2 for log energies, 8.69
-    for decibels.
+    Its random numbers depend only on the clip indices of the batch. `neper_unit` is one neper in the unit of
+    the spectrogram: 1 for log magnitudes, 2 for log energies, 8.69 for decibels.
     """
 
     def corrupt(batch: Batch) -> Batch:
@@ -90,7 +90,7 @@ def _make_face_loss(fraction: float) -> Corruption:
     """Returns a function that masks a random `fraction` of the valid faces of each clip of a batch.
 
     The function returns a copy of the batch whose `face_mask` is False at these faces too. Their number in a
-    clip is rounded.
+    clip is rounded; which ones they are depends only on the clip indices and the face masks of the batch.
     """
 
     def corrupt(batch: Batch) -> Batch:
@@ -162,7 +162,7 @@ def robustness_curves(
     """Computes UA and WA under each condition, over the pooled predictions of all runs.
 
     Args:
-      predictions_by_run: for each run, the predictions by condition `(curve, severity)`.
+      predictions_by_run: for each run, at least one, the predictions by condition `(curve, severity)`.
       num_classes: number of classes.
 
     Returns:
@@ -173,6 +173,8 @@ def robustness_curves(
 
     Raises:
       ValueError: if no clip has a label.
+      IndexError: if there are no runs.
+      KeyError: if a run lacks a condition of the first run.
     """
     points_by_curve: RobustnessCurves = {}
     for curve, severity in predictions_by_run[0]:

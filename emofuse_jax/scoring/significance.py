@@ -45,8 +45,11 @@ def compare(
 
     Raises:
       ValueError: if the measure is unknown, if the results have different classes, protocols, folds, clips,
-        speakers or labels, if there are no runs or a run has no clips or lists of different lengths, if no
-        clip has a label, or if there are several speakers and `draws` is less than 1.
+        speakers or labels, if there are no runs or a run has no clips or lists `clips`, `speakers` and
+        `labels` of different lengths, if no clip has a label, or if there are several speakers and `draws` is
+        less than 1 or `seed` is negative.
+      IndexError: if a run has more or fewer `probabilities` than `labels`, or a label is not the index of a
+        class.
     """
     if measure not in metrics.METRIC_NAMES:
         raise ValueError(f"measure: {measure!r}, expected one of {', '.join(metrics.METRIC_NAMES)}")
@@ -132,7 +135,7 @@ def check_same_clips(a: CrossvalFile, b: CrossvalFile) -> None:
             )
         if any(row != rows[0] for row in rows):
             raise ValueError(
-                f"runs: fold {fold} has different clips, speakers or labels in two runs;"
+                f"runs: fold {fold} has different clips, speakers or labels in two runs of these results;"
                 " compare two results on the same test clips"
             )
 
@@ -156,6 +159,8 @@ def speaker_matrices(results: CrossvalFile) -> Float[np.ndarray, "s c c"]:
 
     Raises:
       ValueError: if there are no runs, if a run has no clips, or if no clip has a label.
+      IndexError: if a run has more or fewer `labels` than `speakers` or `probabilities`, or a label is not
+        the index of a class.
     """
     matrices = metrics.speaker_confusion_matrices(*join_predictions(results["runs"]), len(results["classes"]))
     return matrices / len({run["seed"] for run in results["runs"]})
@@ -221,7 +226,8 @@ def difference_interval(
       seed: seed of the resamples.
 
     Raises:
-      ValueError: if there are no speakers, or several and the measure is unknown or `draws` is less than 1.
+      ValueError: if there are no speakers, or several and the measure is unknown, `draws` is less than 1 or
+        `seed` is negative.
     """
     if len(matrices_a) == 1:
         return [-1.0, 1.0]
@@ -240,7 +246,8 @@ def difference_interval(
 def enumerate_swaps(speaker_count: int) -> Int[np.ndarray, "d s"]:
     """Returns all possible swaps [d s] of s = `speaker_count` speakers, one per row: d = 2 ** s.
 
-    An entry is 1 if the predictions of the speaker are swapped between the two results, else 0.
+    An entry is 1 if the predictions of the speaker are swapped between the two results, else 0. The first row
+    is all 0. Raises ValueError if `speaker_count` is negative.
     """
     return np.array(list(itertools.product((0, 1), repeat=speaker_count)))
 
@@ -249,8 +256,8 @@ def sample_swaps(speaker_count: int, draws: int, seed: int) -> Int[np.ndarray, "
     """Returns d = `draws + 1` swaps [d s] of s = `speaker_count` speakers, one per row.
 
     The first row is all 0 (no swap: the observed result), the others are random. An entry is 1 if the
-    predictions of the speaker are swapped between the two results, else 0. Raises ValueError if `draws` is
-    negative.
+    predictions of the speaker are swapped between the two results, else 0. Raises ValueError if an argument
+    is negative.
     """
     random_swaps = np.random.default_rng(seed).integers(0, 2, (draws, speaker_count))
     return np.vstack([np.zeros((1, speaker_count), int), random_swaps])

@@ -17,8 +17,12 @@ def load(
 ) -> "Bundle":
     """Opens a bundle directory and returns the `Bundle`, ready to run.
 
-    `predict(source)` returns a list with one Prediction for each window of a media file, or for each clip of
-    arrays: an object with `label`, `confidence`, `probabilities` by class name and other fields.
+    `predict(source)` returns a list with one Prediction for each window of the media file at the path
+    `source`, or for each `ef.Clip` (a clip as arrays; `source` is one or a sequence of them). A Prediction
+    has `path` (or clip_id), `start` and `end` (seconds), `label`, `confidence`, `probabilities` (by class
+    name), `voice_weight` and `face_weight` (None if the model has none), `audio_ok`, `video_ok` and `notes`.
+    A window that cannot be used gives a FailedWindow: `path`, `start`, `end` and `error`.
+
     `run(arrays)` returns the outputs of the network for a batch, by name; `inputs` has the (shape, dtype) of
     each array that it takes. `metadata` is the content of bundle.json as a dict, `classes` is a tuple of the
     class names. Needs jax, numpy, flatbuffers and safetensors. `predict` with a media file also needs the
@@ -35,11 +39,13 @@ def load(
 
     Raises:
       ValueError: bundle.json is missing, has another schema or an invalid field; a file of the bundle is
-        missing or has another SHA-256 than in bundle.json; the graph, the weights or model.onnx cannot be
-        read or do not fit bundle.json; an encoder file cannot be read, is not the one that the model was
-        trained with, or is not used by the model; or `engine` is unknown or "onnx" without model.onnx or
-        onnxruntime. The message is one line that names the file or argument.
+        missing or has another SHA-256 than in bundle.json; the graph contains an operation that is not
+        allowed; the graph, the weights or model.onnx cannot be read or do not fit bundle.json; an encoder
+        file cannot be read, is not the one that the model was trained with, or is not used by the model; or
+        `engine` is unknown or "onnx" without model.onnx or onnxruntime. The message is one line that names
+        the file or argument.
       OSError: bundle.json cannot be read.
+      ModuleNotFoundError: one of the packages above that every bundle needs is not installed.
 
     Example:
       >>> bundle = ef.load("bundle")

@@ -57,9 +57,10 @@ def predict_files(
       workers: number of processes that prepare windows, at least 1; a file that crashes its process loses
         only its own predictions.
       min_confidence: predictions with a lower confidence get the label `unknown`.
-      timeout_seconds: time limit for the preparation of one window; one that takes longer gets an error.
-      batch_sizes: batch sizes in ascending order, at least one; a batch is padded to the next larger size.
-        The last bits of a prediction may depend on the batch size.
+      timeout_seconds: time limit for the preparation of one window, by default 300 seconds; one that takes
+        longer gets an error.
+      batch_sizes: batch sizes in ascending order, at least one (by default 1, 2, 4, 8, 16 and 32); a batch is
+        padded to the next larger size. The last bits of a prediction may depend on the batch size.
 
     Raises:
       ValueError: the preparation settings in bundle.json are invalid or do not give the arrays that the model
@@ -112,9 +113,10 @@ def _start_decoders(
 ) -> Iterator[tuple[DecoderPool, concurrent.futures.Executor]]:
     """Yields a DecoderPool of `workers` processes and an executor with as many threads to wait for them.
 
-    A job that takes longer than `timeout_seconds` fails. When the block ends, the processes are killed and
-    the threads end. Raises ValueError if the preparation settings in bundle.json are invalid, the bundle was
-    trained on arrays, or `workers` is less than 1, and OSError if a process cannot be started.
+    It is used in a `with` statement. A job that takes longer than `timeout_seconds` fails. When the `with`
+    block ends, the processes are killed and the threads end. Raises ValueError if the preparation settings in
+    bundle.json are invalid, the bundle was trained on arrays, or `workers` is less than 1, and OSError if a
+    process cannot be started.
     """
     decoders = DecoderPool(
         functools.partial(run_decoder_job, prep_requirements(bundle)),

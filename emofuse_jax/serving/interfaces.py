@@ -17,7 +17,7 @@ class LoadedBundle(Protocol):
 
     @property
     def path(self) -> str:
-        """Returns the path of the bundle directory, as it was passed to `load`."""
+        """Returns the path of the bundle directory, as it was passed to `load_bundle`."""
 
     @property
     def metadata(self) -> BundleMetadata:

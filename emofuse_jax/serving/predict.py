@@ -28,7 +28,8 @@ def bundle_input_spec(bundle: LoadedBundle) -> InputSpec:
     The fields are the numbers of audio steps `t`, frequency bins `f`, video frames `s` and `classes`, height
     `h` and width `w` of a face crop in pixels, the number of steps `feature_steps` and width `audio_features`
     of the audio features, and the width `face_features` of the face features. If the bundle does not read
-    `audio`, t is 0; without `faces`, h and w; without `audio_features` or `face_features`, their sizes.
+    `audio`, t is 0 (f stays); without `faces`, h and w; without `audio_features` or `face_features`, their
+    sizes.
     """
     sizes_by_input = {
         "audio": ("t",),
@@ -49,22 +50,23 @@ def predict_windows(
 ) -> Iterator[Prediction | FailedWindow]:
     """Predicts windows in batches; yields one Prediction or FailedWindow per window, in order.
 
-    A Prediction has `path`, `start`, `end`, `label`, `confidence`, `probabilities` (dict by class name),
-    `voice_weight` and `face_weight` (None if the model has none), `audio_ok` and `video_ok` (False if voice
-    or face is not usable), and `notes`, a text. A window that holds a Failure becomes a FailedWindow with
-    `path`, `start`, `end` and `error`. Times are seconds, rounded to milliseconds. At most `batch_sizes[-1]`
-    windows are in memory at a time.
+    A Prediction has `path`, `start`, `end`, `label` (the most probable class), `confidence` (its
+    probability), `probabilities` (dict by class name), `voice_weight` and `face_weight` (None if the model
+    has none), `audio_ok` and `video_ok` (False if voice or face is not usable), and `notes`, a text. A window
+    that holds a Failure becomes a FailedWindow with `path`, `start`, `end` and `error`. Times are seconds,
+    rounded to milliseconds. At most `batch_sizes[-1]` windows are in memory at a time.
 
     Args:
       bundle: the loaded bundle.
       windows: PreparedWindows, which have `path`, `start`, `end` and `result`, a Record (one clip as arrays)
         or a Failure (`reason`); errors that are raised while they are read pass through.
       min_confidence: predictions with a lower confidence get the label `unknown`.
-      batch_sizes: batch sizes in ascending order, at least one; a batch is padded to the next larger size.
+      batch_sizes: batch sizes in ascending order, at least one; a batch is padded to the next larger size. By
+        default 1, 2, 4, 8, 16 and 32.
 
     Raises:
-      ValueError: a record lacks an array that the model reads or has another number of frames, or the bundle
-        cannot be run on this machine.
+      ValueError: a record lacks an array that the model reads or has another number of frames, bins, pixels
+        or features, or the bundle cannot be run on this machine.
     """
     windows = iter(windows)
     while batch := list(itertools.islice(windows, batch_sizes[-1])):
@@ -91,7 +93,9 @@ def to_batch(
       batch_size: number of rows.
 
     Raises:
-      ValueError: a record lacks an array that the model reads, or has another number of frames.
+      ValueError: a record lacks an array that the model reads, or has another number of frames, bins, pixels
+        or features.
+      IndexError: there are more records than `batch_size`.
     """
     batch = empty_batch(batch_size, bundle_input_spec(bundle))
     for row, record in enumerate(records):

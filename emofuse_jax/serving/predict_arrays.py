@@ -19,16 +19,18 @@ def predict_clips(bundle: LoadedBundle, clips: Sequence[Clip], *, min_confidence
     Args:
       bundle: a loaded bundle.
       clips: each has a `clip_id` and the arrays that the model reads: `spectrogram` [t f] (steps, frequency
-        bins), `faces` uint8 [s h w 3] (frames, height, width), `audio_features` [u d] or `face_features`
-        [s d], and optionally `face_mask` bool [s], False for frames without a face. f, h, w and d are those
-        of the training clips, and s is at most theirs; t and u may differ.
+        bins; natural logarithms of magnitudes), `faces` uint8 RGB [s h w 3] (frames, height, width),
+        `audio_features` [u d] or `face_features` [s d] (vectors of the encoders), and optionally `face_mask`
+        bool [s], False for frames without a face. Except for `faces` and `face_mask`, they may have any
+        numeric dtype, with values from -65504 to 65504. f, h, w and d are those of the training clips, and s
+        is at most theirs; t and u may differ.
       min_confidence: predictions with a lower confidence get the label `unknown`.
 
     Returns:
       A list with one Prediction per clip, in order. It has `path` (the clip_id), `start` and `end` (0),
-      `label`, `confidence`, `probabilities` (dict by class name), `voice_weight` and `face_weight` (None if
-      the model has none), `audio_ok` and `video_ok` (False if the clip has no audio or no face) and `notes`
-      (""). `to_pandas` of the list returns a table.
+      `label` (the most probable class), `confidence` (its probability), `probabilities` (dict by class name),
+      `voice_weight` and `face_weight` (None if the model has none), `audio_ok` and `video_ok` (False if the
+      clip has no audio or no face) and `notes` (""). `to_pandas` of the list returns a table.
 
     Raises:
       ValueError: `min_confidence` is not a number from 0 to 1; an entry of `clips` is not an `ef.Clip`; an

@@ -30,7 +30,8 @@ def check_output(output: str) -> None:
     """Raises ValueError if `output` does not end in .jsonl or .parquet, or if the file exists.
 
     Also raises ValueError if `output` ends in .parquet and pyarrow is not installed. An existing `output` is
-    accepted if `<output>.partial` exists too, because the command can then be resumed.
+    accepted if `<output>.partial` exists too, because the command can then be resumed. Raises ImportError if
+    pyarrow is needed and installed, but cannot be imported.
     """
     if not output.endswith(OUTPUT_SUFFIXES):
         raise ValueError(f"{output}: expected a file name that ends in {' or '.join(OUTPUT_SUFFIXES)}")
@@ -64,6 +65,7 @@ def open_prediction_writer(
         confidence, or is being written by another process; or, at the end of the block, a prediction does not
         fit the columns of the .parquet file.
       OSError: a file cannot be read or written, or bundle.json cannot be read.
+      ImportError: pyarrow is needed and installed, but cannot be imported.
     """
     check_output(output)
     partial_path = f"{output}.partial"
@@ -181,10 +183,10 @@ def _make_header(bundle: Bundle, min_confidence: float) -> dict[str, str | float
 def _write_output(file: BinaryIO, output: str, classes: Sequence[str]) -> None:
     """Writes the predictions in `file` to the file `output`, which is replaced atomically.
 
-    The first line of `file`, its header, is left out. The format is Parquet, with columns for `classes`, if
-    `output` ends in .parquet, and JSON lines otherwise. Raises OSError if `output` cannot be written. For
-    Parquet, raises ValueError if a prediction does not fit the columns, and ModuleNotFoundError if pyarrow is
-    not installed.
+    They are first written to `<output>.tmp`, which stays there after an error. The first line of `file`, its
+    header, is left out. The format is Parquet, with columns for `classes`, if `output` ends in .parquet, and
+    JSON lines otherwise. Raises OSError if `output` cannot be written. For Parquet, raises ValueError if a
+    prediction does not fit the columns, and ModuleNotFoundError if pyarrow is not installed.
     """
     file.seek(0)
     next(file)
@@ -198,7 +200,7 @@ def _write_output(file: BinaryIO, output: str, classes: Sequence[str]) -> None:
 
 
 def _write_parquet(lines: BinaryIO, path: str, classes: Sequence[str]) -> None:
-    """Writes JSON lines to the Parquet file `path`, one row for each line.
+    """Writes JSON lines to the Parquet file `path`, which is replaced if it exists; one row for each line.
 
     The columns are path, start, end, label, confidence, `p_<class>` for each of `classes`, voice_weight,
     face_weight, audio_ok, video_ok, notes and error.
@@ -229,7 +231,8 @@ def _parse_table_row(line: bytes) -> dict[str, object]:
 
     The columns are the fields of the line, with `probabilities` replaced by one column `p_<class>` per class.
     Bytes in `path` that are not UTF-8 are replaced by a backslash, x and two hexadecimal digits. Raises
-    ValueError if the line is not JSON, and KeyError if it has no `path`.
+    ValueError if the line is not JSON, KeyError if it has no `path`, TypeError if it is not an object or its
+    `path` is not a text, and AttributeError if `probabilities` is not an object.
     """
     prediction: WindowFields = json.loads(line)
     path = os.fsencode(prediction["path"])  # a file name need not be UTF-8, a column must be

@@ -126,7 +126,7 @@ class FilePredictions(list[Prediction | FailedWindow]):
     """Predictions for the windows of a file, in order; a list that converts to a table."""
 
     def to_pandas(self) -> "pd.DataFrame":
-        """Returns a pandas DataFrame with one row per window, in order.
+        """Returns a pandas DataFrame with one row per window, in the order of this list.
 
         The columns are `path`, `start`, `end` (seconds), `label`, `confidence`, `p_<class>` with the
         probability of each class, `voice_weight`, `face_weight`, `audio_ok` and `video_ok`, and `notes` and
@@ -134,6 +134,7 @@ class FilePredictions(list[Prediction | FailedWindow]):
 
         Raises:
           ValueError: pandas is not installed.
+          ImportError: pandas is installed, but cannot be imported.
         """
         pandas = require_package("pandas", "tables", "to_pandas")
         return pandas.DataFrame([to_table_row(prediction.to_json()) for prediction in self])
@@ -159,15 +160,15 @@ def is_probability(value: object) -> bool:
 
 
 def check_min_confidence(value: object) -> None:
-    """Raises ValueError if `value` is not a number from 0 to 1."""
+    """Raises ValueError if `value` is a bool, or not a number from 0 to 1 (both included)."""
     if not is_probability(value):
         raise ValueError(f"min_confidence={value}: expected a number from 0 to 1")
 
 
 def apply_min_confidence(prediction: PredictionT, min_confidence: float) -> PredictionT:
-    """Returns the prediction, with the label `unknown` if its confidence is below `min_confidence`.
+    """Returns a copy with the label `unknown` if the confidence of a prediction is below `min_confidence`.
 
-    A FailedWindow is returned unchanged.
+    Its other fields stay. Any other prediction, or a FailedWindow, is returned unchanged.
     """
     if isinstance(prediction, Prediction) and prediction.confidence < min_confidence:
         return dataclasses.replace(prediction, label=UNKNOWN_LABEL)

@@ -40,8 +40,11 @@ def cut_windows(duration_seconds: float, window_seconds: float) -> list[tuple[fl
     If at most a tenth of a window is left over, the last window is extended instead.
 
     Args:
-      duration_seconds: duration of the file.
+      duration_seconds: duration of the file; 0 gives one window.
       window_seconds: length of a window, above 0.
+
+    Raises:
+      ZeroDivisionError: `window_seconds` is 0.
     """
     count = max(1, math.ceil(duration_seconds / window_seconds - MAX_EXTENSION_FRACTION - 1e-9))
     last_start = max(0.0, min((count - 1) * window_seconds, duration_seconds - window_seconds))
@@ -54,8 +57,9 @@ def find_media_files(paths: Sequence[str]) -> Iterator[str]:
     """Yields the paths of the files in `paths`, and of all media files below the directories in `paths`.
 
     A path that is not a directory is yielded unchanged, even if it does not exist. Files in directories are
-    selected by suffix, such as .wav or .mp4 (AUDIO_SUFFIXES, VIDEO_SUFFIXES; case is ignored) and sorted;
-    their paths begin with the path of the directory. Directories that cannot be read are skipped.
+    selected by suffix (case is ignored): .aac .flac .m4a .mp3 .oga .ogg .opus .wav .wma, .avi .flv .m4v .mkv
+    .mov .mp4 .mpeg .mpg .ogv .ts .webm. Each directory yields its files, sorted, and then its subdirectories,
+    sorted too; paths begin with the path of the directory. Directories that cannot be read are skipped.
     """
     for path in paths:
         if not os.path.isdir(path):
@@ -69,10 +73,11 @@ def find_media_files(paths: Sequence[str]) -> Iterator[str]:
 
 
 def plan_windows(duration_seconds: float, bundle: LoadedBundle) -> list[Window]:
-    """Returns the windows of a file that lasts `duration_seconds`, cut to the window length of the bundle.
+    """Returns the windows of a file that lasts `duration_seconds`, in the order of time.
 
-    A Window has start and end in seconds, and `is_complete_file`, which is True if the file has only one
-    window. This is so for up to 1.1 window lengths. In a longer file, the last window is moved back to end
+    Their length is `bundle.metadata["window"]["seconds"]`. A Window has `start` and `end` in seconds, and
+    `is_complete_file`, which is True if the file has only one window. This is so for up to 1.1 window
+    lengths. In a longer file, the last window is moved back to end
     with the file; if at most a tenth of a window is left over, it is extended instead.
     """
     times = cut_windows(duration_seconds, bundle.metadata["window"]["seconds"])

@@ -14,10 +14,12 @@ from emofuse_jax.utils.validation import reject_unknown_fields
 def base(fusion: str = "am_fbp", *, audio: str = "fcn", video: str = "frames") -> ml_collections.ConfigDict:
     """Returns a complete experiment config: a fusion of two encoders at the sizes of the papers.
 
-    The fields are `name` and `seed` of the experiment, and the groups `model`, `init` (workdir or file with
-    the initial parameters of `audio` and `video`; empty: random), `data`, `augment`, `loss`, `optimizer`,
-    `train`, `crossval` and `mesh` (`data`, the number of devices that share a batch, -1 for all; and `fsdp`,
-    True if large parameters are sharded over them).
+    The fields are `name` (that of the fusion) and `seed` (0) of the experiment, and the groups `init`
+    (workdir or file with the initial parameters of `audio` and `video`; empty: random), `loss` (`smoothing`
+    of the labels, and `objectives`, the factor of each built-in objective by name), `mesh` (`data`, the
+    number of devices that share a batch, -1 for all; and `fsdp`, True if large parameters are sharded over
+    them), and `model`, `data`, `augment`, `optimizer`, `train` and `crossval`, which `default_model_config`,
+    `data_defaults`, `augment_defaults` and so on describe.
 
     Args:
       fusion: Name of the fusion, such as `am_fbp`, `concat` or one that was registered.
@@ -96,7 +98,8 @@ def with_registered_objectives(fields: ConfigFields) -> ConfigFields:
 def check_fields(config: ml_collections.ConfigDict) -> None:
     """Raises ValueError if a config has a field that experiments do not have; names the first such field.
 
-    Also raises ValueError if it names no fusion or encoder, or an unknown one.
+    Also raises ValueError if it names no fusion or encoder, an unknown one, or one of an installed package
+    that cannot be imported or used. Other missing fields and the types of values are not checked.
     """
     fields = config.to_dict()
     model = fields.get("model")
@@ -109,8 +112,9 @@ def data_defaults() -> ml_collections.ConfigDict:
     Records: `path`, their directory; `recipe`, the name of the preprocessing recipe that they must have
     (others are rejected); `protocol`, the name of the evaluation protocol, empty for the only one; `fold`,
     from 0; and `hold_out`, False to train on validation clips too. Clips: `audio_steps`, the spectrogram
-    steps; `labelled_fraction`, the fraction of the clips whose labels are used; and `keep_unlabelled`, False
-    to leave out the others. Batches: `batch_size`; `balanced`, True for equally many clips of each class;
+    steps; `labelled_fraction`, the fraction of each class's clips whose labels are used; and
+    `keep_unlabelled`, False to leave out the others. Batches: `batch_size`, the clips in a batch, all
+    processes together; `balanced`, True for equally many clips of each class;
     `labelled_share`, the fraction of labelled rows, 0 for that of the data; `buckets`, the largest number of
     different lengths to which streamed batches are padded (1: all have `audio_steps`); `threads` that read
     records; `on_corrupt`, at a damaged record "stop" or "skip"; and `mode`, "stream", "resident" (all clips
@@ -144,12 +148,14 @@ def data_defaults() -> ml_collections.ConfigDict:
 def augment_defaults() -> ml_collections.ConfigDict:
     """Returns the defaults of `config.augment`: augmentation on the device; 0 or False turns a part off.
 
-    Probabilities: `style`, `reverb`, `noise`, `audio_dropout`, `video_dropout`. Largest changes: `shift` in
-    pixels, `brightness` and `contrast` as fractions, `gain` and `equalizer` in nepers, `speed` and `pitch` as
-    logs of the factor. Numbers: `frames` that are sampled; `time_masks` of at most `time_width` steps;
-    `frequency_masks` of at most `frequency_width` bins; `crop`, the steps of a random window; `reverb_steps`,
-    in which the longest reverberation falls by 60 dB. `noise_snr_min` and `noise_snr_max` are in dB, `flip`
-    is True or False, and `mixup` is the alpha of a Beta distribution.
+    Probabilities for a clip: `style` (its mean and deviation per bin are mixed with another clip's),
+    `reverb`, `noise`, `audio_dropout` and `video_dropout` (its audio or faces are masked). Largest changes:
+    `shift` in pixels, `brightness` and `contrast` as fractions, `gain` and `equalizer` in nepers, `speed` and
+    `pitch` as logs of the factor. Numbers: `frames` that are sampled; `time_masks` of at most `time_width`
+    steps; `frequency_masks` of at most `frequency_width` bins; `crop`, the steps of a random window;
+    `reverb_steps`, in which the longest reverberation falls by 60 dB. `noise_snr_min` and `noise_snr_max` are
+    the limits of the signal-to-noise ratio in dB (0 is a ratio too), `flip` mirrors the faces of half of the
+    clips, and `mixup` is the alpha of a Beta distribution.
     """
     return ml_collections.ConfigDict(
         {
@@ -184,9 +190,9 @@ def optimizer_defaults() -> ml_collections.ConfigDict:
     """Returns the defaults of `config.optimizer`, which is AdamW.
 
     The fields are `name`, "adamw" or "muon"; `learning_rate`, the peak; `warmup`, a fraction of all updates;
-    `final_rate`, a fraction of the peak; `weight_decay`; `b1` and `b2`, decays of the moments; `clip_norm`,
-    the largest norm of a gradient; `accumulate`, batches per update; and `ema`, the decay of the moving
-    average of the parameters, 0 for none.
+    `final_rate`, the end of the cosine decay, a fraction of the peak; `weight_decay`; `b1` and `b2`, decays
+    of the moments; `clip_norm`, the largest norm of all gradients together, above 0; `accumulate`, batches
+    per update; and `ema`, the decay of the moving average of the parameters, 0 for none.
     """
     return ml_collections.ConfigDict(
         {
@@ -209,8 +215,9 @@ def train_defaults() -> ml_collections.ConfigDict:
 
     The fields are `epochs`; `patience`, the epochs without a better validation UA (mean recall of the
     classes) before the run stops, 0 for no limit; `temperature` of the probabilities if no clips are held out
-    to fit it; `eval_batch_size`, the clips in a validation batch; `log_every`, the steps between two log
-    lines; and `steps_per_call`, the steps of resident data in one dispatch, 0 for a default.
+    to fit it; `eval_batch_size`, the clips in a validation batch, all processes together; `log_every`, the
+    steps between two log lines, 0 for none; and `steps_per_call`, the steps of resident data in one dispatch,
+    0 for 10 on accelerators and 1 on a CPU.
     """
     return ml_collections.ConfigDict(
         {
@@ -228,9 +235,9 @@ def crossval_defaults() -> ml_collections.ConfigDict:
     """Returns the defaults of `config.crossval`: how `emofuse crossval` runs the folds and seeds.
 
     The fields are `mode`, "vmap" (several replicas at once on a device), "loop" (one at a time on a device),
-    "single" (one at a time on all devices) or "auto" (one of the first two);
-    `memory`, the GB of each device that replicas may use, 0 for nine tenths of it; and `save_seconds`, the
-    shortest time between two saves. Scores do not depend on them beyond rounding.
+    "single" (one at a time on all devices) or "auto" ("vmap" for models without convolutions, else "loop");
+    `memory`, the GB (10^9 bytes) of each device that replicas may use, 0 for nine tenths of it; and
+    `save_seconds`, the shortest time between two saves. Scores do not depend on them beyond rounding.
     """
     return ml_collections.ConfigDict(
         {

@@ -38,8 +38,11 @@ def use_features(config: ml_collections.ConfigDict) -> None:
     """Changes the config of an experiment into its feature variant, in place.
 
     Both encoders become `features` with its default fields; the fields of the attention after them stay.
-    `init` becomes empty, and `data.recipe` becomes `features`. Raises ValueError if an installed package
-    provides the fusion but it cannot be imported or used.
+    `init` becomes empty, and `data.recipe` becomes `features`; the name does not change.
+
+    Raises:
+      KeyError: there is no fusion with the name `config.model.fusion.name`.
+      ValueError: an installed package provides the fusion, but it cannot be imported or used.
     """
     for modality in MODALITIES:
         attention = {k: v for k, v in config.model[modality].items() if k in ATTENTION_DEFAULTS}

@@ -19,10 +19,11 @@ def default_model_config(fusion: str = "am_fbp", *, audio: str = "fcn", video: s
 
     Returns:
       `dtype` of the activations, `float32` or `bfloat16`; `audio` and `video`: name of the `encoder`, the
-      `defaults` of its class and, for fusions of pooled vectors, its attention; `fusion`: `name` and the
-      `defaults` of its class; `margins` between classes: their `kind` ("none", "triplet" or "hierarchical"),
-      their `mean`, and the factor `across` for classes of different polarity; `polarity`: -1, 0 or 1 for each
-      class, or empty, to derive it from the class names if an objective needs it.
+      `defaults` of its class and, for fusions of pooled vectors, its attention (`encoder_config`); `fusion`:
+      `name` and the `defaults` of its class; `margins` between classes: their `kind` ("none", "triplet" or
+      "hierarchical"), their `mean`, and the factor `across` for classes of different polarity; `polarity`: -1
+      (negative), 0 (neutral) or 1 (positive) for each class, or empty, to derive it from the class names if
+      it is needed.
 
     Raises:
       ValueError: The name of the fusion or of an encoder is unknown, or an installed package provides it but
@@ -44,13 +45,15 @@ def default_model_config(fusion: str = "am_fbp", *, audio: str = "fcn", video: s
 def encoder_config(modality: str, name: str, fusion: str) -> ConfigFields:
     """Returns the default fields of an encoder and, for a fusion of vectors, of the attention after it.
 
-    The result is a dict: `encoder`, the name; the fields in `defaults` of its class; and, for a fusion of
-    pooled vectors, `attention`, the name of its kind, `attention_width`, the width of its hidden layer, and
-    `temperature`, a factor on its scores.
+    `modality` is `audio` or `video`; `name` and `fusion` are names of an encoder and a fusion. The result is
+    a dict: `encoder`, the name; the fields in `defaults` of its class; and, for a fusion of pooled vectors,
+    `attention`, the name of its kind, `attention_width`, the width of its hidden layer, and `temperature`, a
+    factor on its scores.
 
     Raises:
       ValueError: there is no encoder `name` of this modality, or an installed package provides it or the
         fusion but it cannot be imported or used.
+      KeyError: there is no fusion of this name, or the modality is another one.
     """
     attention = ATTENTION_DEFAULTS if FUSIONS[fusion].takes == "vectors" else {}
     return {"encoder": name} | dict(ENCODERS[modality].require(name, modality).defaults) | attention

@@ -54,13 +54,15 @@ def load_shipped(name: str, *argument: str) -> ml_collections.ConfigDict:
 def experiment_names() -> list[str]:
     """Returns the names of the shipped experiments and of the registered fusions, sorted, without duplicates.
 
-    The shipped configs `demo` and `gan` are not experiments and are left out.
+    The shipped configs `demo` and `gan` are not experiments and are left out; `features` is one.
     """
     return sorted({*FUSIONS} | ({*shipped_names()} - {*NON_EXPERIMENT_CONFIGS}))
 
 
 def load_experiment(name: str) -> ml_collections.ConfigDict:
-    """Returns the config of a shipped experiment, or the default config of a registered fusion.
+    """Returns the config of a shipped experiment (also `features`), else the default config of a fusion.
+
+    `name` is one of `experiment_names()`. The shipped experiment comes first if a fusion has the same name.
 
     Raises:
       LookupError: there is neither a shipped experiment nor a fusion of that name.

@@ -33,11 +33,14 @@ def small(experiment: str = "am_fbp") -> ml_collections.ConfigDict:
 def shrink(config: ml_collections.ConfigDict) -> None:
     """Changes the config of an experiment into its small variant, in place.
 
-    Sets `data.audio_steps` to 350, `data.batch_size` to 16, smaller shifts and changes of colour in
-    `augment`, `augment.frames` to 4 for the video encoder `frames`, the sizes that encoders and fusion
-    declare in `small`, `optimizer.b2` to 0.95, a higher learning rate (2e-3 for 3e-4), and `train.epochs` to
-    the fusion's `small_epochs`, or else 12. Raises ValueError if the fusion or an encoder is unknown, or an
-    installed package provides it but it cannot be imported or used.
+    Sets `data.audio_steps` to 350, `data.batch_size` to 16, `augment.shift` to 4, `augment.brightness` and
+    `augment.contrast` to 0.1, `augment.frames` to 4 for the video encoder `frames` (and its `downsample` to 1
+    for the recipe `hgr`), what encoders and fusion declare in `small`, `small_limits` and `small_augment`,
+    `optimizer.b2` to 0.95, and `train.epochs` to the fusion's `small_epochs`, or else 12. The learning rate
+    is multiplied by 20/3, but to 2e-3 at most; a rate above that stays. The name does not change.
+
+    Raises ValueError if the fusion or an encoder is unknown, or an installed package provides it but it
+    cannot be imported or used.
     """
     model = config.model
     config.data.update(audio_steps=350, batch_size=16)  # of 10 ms or more; a clip is 3.5 s at most

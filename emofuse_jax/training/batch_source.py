@@ -64,7 +64,7 @@ class BatchSource(Protocol):
         """Executes `step_count` steps; the first one has the number `first_step`, counted from 0.
 
         `compile` must be called before. `state` is donated: do not use it afterwards. `step_count` is at most
-        `steps_per_call`; each call must continue where the last one ended.
+        the attribute `steps_per_call`; each call must continue where the last one ended.
 
         Returns:
           A tuple of trees of arrays on the devices: the new state; the metrics of the last step, a dict of
@@ -74,17 +74,20 @@ class BatchSource(Protocol):
         Raises:
           DamagedRecordError: if batches are read from disk, and a record is damaged and must not be skipped
             (a ValueError).
-          ValueError: if batches are read from disk, and `config.data.threads` is negative, a record lacks a
-            field of the batch, or the records do not match prep.json.
+          ValueError: if batches are read from disk, and `config.data.threads`, `config.data.batch_size` or a
+            field of the sampler (`seed`, `balanced`, `labelled_share`) is invalid, a record lacks a field of
+            the batch, or the records do not match prep.json.
           OSError: if batches are read from disk, and a shard is missing or cannot be opened.
         """
 
     def validation_batches(self) -> Iterator[Batch]:
         """Yields batches of all validation clips, each clip once, on the devices; the last one is padded.
 
-        Each Batch has the inputs of its clips with their masks, `label`, `weight`, and `clip` (record index,
-        -1 on a padded row). The rows are sharded over the mesh axis `data`; padded rows have weight 0. The
-        order of the clips depends on the source.
+        Each Batch has the inputs `audio` [b t f], `faces` [b s h w 3], `audio_features` [b u d] and
+        `face_features` [b s d] (None if the records have none), their masks `audio_mask` [b t], `face_mask`
+        [b s] and `audio_features_mask` [b u] (True where valid), and `label`, `weight` (1, or 0 on a padded
+        row) and `clip` (record index, -1 on a padded row), [b] each. The rows are sharded over the mesh axis
+        `data`. The order of the clips depends on the source.
 
         Raises:
           DamagedRecordError: if batches are read from disk and a record is damaged (a ValueError).
@@ -102,9 +105,9 @@ def make_batch_source(experiment: Experiment, mesh: Mesh) -> BatchSource:
 
     Raises:
       ValueError: if the mode is unknown, if resident data is combined with several buckets, if
-        `config.data.on_corrupt`, `config.data.buckets` or a field of the sampler (`seed`, `balanced`,
-        `labelled_share`) is invalid, or if resident records, or those of several buckets, lack a field of the
-        batch or do not match prep.json.
+        `config.data.on_corrupt`, `config.data.buckets`, `config.data.batch_size` or a field of the sampler
+        (`seed`, `balanced`, `labelled_share`) is invalid, or if resident records, or those of several
+        buckets, lack a field of the batch or do not match prep.json.
       DamagedRecordError: if a resident record is damaged and must not be skipped (a ValueError).
       OSError: if a shard is missing or cannot be opened, for resident data or several buckets.
     """
@@ -171,7 +174,7 @@ class StreamedBatchSource:
         return compiled_step
 
     def step(self, state: TrainState, first_step: int, step_count: int) -> StepOutputs:
-        """Reads the next batch, and executes one step; `step_count` must be 1.
+        """Reads the next batch, and executes one step; `step_count` must be 1, and is not read.
 
         The first call starts at batch `first_step`, later calls continue with the next batch. `compile` must
         be called before. `state` is donated: do not use it afterwards.
@@ -200,9 +203,11 @@ class StreamedBatchSource:
     def validation_batches(self) -> Iterator[Batch]:
         """Returns an iterator over batches of all validation clips, read from disk, short clips first.
 
-        Each Batch has the inputs of its clips with their masks, `label`, `weight`, and `clip` (record index,
-        -1 on a padded row). The rows are sharded over the mesh axis `data`; the last batch is padded with
-        rows of weight 0. With a single bucket, the clips keep their order.
+        Each Batch has the inputs `audio` [b t f], `faces` [b s h w 3], `audio_features` [b u d] and
+        `face_features` [b s d] (None if the records have none), their masks `audio_mask` [b t], `face_mask`
+        [b s] and `audio_features_mask` [b u] (True where valid), and `label`, `weight` (1, or 0 on a padded
+        row) and `clip` (record index, -1 on a padded row), [b] each. The rows are sharded over the mesh axis
+        `data`. The last batch is padded. With a single bucket, the clips keep their order.
 
         Raises:
           DamagedRecordError: while iterating, if a record is damaged (a ValueError).
@@ -307,8 +312,11 @@ class ResidentBatchSource:
     def validation_batches(self) -> Iterator[Batch]:
         """Yields batches of all validation clips in order, gathered on the devices; the last one is padded.
 
-        Each Batch has the inputs of its clips with their masks, `label`, `weight`, and `clip` (record index,
-        -1 on a padded row). The rows are sharded over the mesh axis `data`; padded rows have weight 0.
+        Each Batch has the inputs `audio` [b t f], `faces` [b s h w 3], `audio_features` [b u d] and
+        `face_features` [b s d] (None if the records have none), their masks `audio_mask` [b t], `face_mask`
+        [b s] and `audio_features_mask` [b u] (True where valid), and `label`, `weight` (1, or 0 on a padded
+        row) and `clip` (record index, -1 on a padded row), [b] each. The rows are sharded over the mesh axis
+        `data`.
 
         Raises:
           ValueError: if `config.train.eval_batch_size` is not a multiple of the devices.
@@ -343,9 +351,11 @@ def make_train_batches(
 ) -> Iterator[Batch]:
     """Returns an endless iterator over training batches of NumPy arrays, from batch `first_batch`.
 
-    Each Batch has only the rows of this process: the inputs of their clips with masks, `label` and
-    `label_mask` (False for labels that training hides), `weight` (0 on a padded row) and `clip` (record
-    index).
+    Each Batch has only the rows of this process: the inputs `audio` [b t f], `faces` [b s h w 3],
+    `audio_features` [b u d] and `face_features` [b s d] (None if the records have none), their masks
+    `audio_mask` [b t], `face_mask` [b s] and `audio_features_mask` [b u] (True where valid), and, [b] each,
+    `label`, `label_mask` (False for labels that training hides), `weight` (1, or 0 on a padded row),
+    `speaker` and `clip` (record index, -1 on a padded row).
 
     Args:
       experiment: experiment with the training clips.
@@ -378,7 +388,8 @@ def abstract_batch(spec: InputSpec, batch_size: int, mesh: Mesh) -> Batch:
     """Returns a Batch of `batch_size` rows, whose fields are ShapeDtypeStructs: shape, dtype and sharding.
 
     There are no arrays. The rows are those of all processes, split over the mesh axis `data`; `spec` has the
-    sizes of one clip. Fields that clips of these sizes do not have, such as audio features, are None.
+    sizes of one clip. Fields that clips of these sizes do not have, such as audio features, are None. It is
+    not checked that the devices can share `batch_size` rows.
     """
     sharding = batch_sharding(mesh)
     return jax.tree.map(

@@ -39,7 +39,8 @@ def train_replicas(
     """Trains replicas until each has reached the last epoch or stopped early; resumes a saved run.
 
     Args:
-      make_replicas: creates the replicas; called a second time to find the cause of a loss that is NaN.
+      make_replicas: creates the replicas (a ReplicaSet, such as SingleReplica or StackedReplicas); called a
+        second time to find the cause of a loss that is NaN.
       workdir: directory of the run, for messages and `nonfinite.json`.
       report_progress: called as `report_progress(progress, rows)` to show the progress: after every epoch
         with the rows of its scores; before training and after every call of a program with no rows.
@@ -61,6 +62,7 @@ def train_replicas(
         devices or there are fewer training clips than one batch, if a record is damaged, lacks a field of the
         batch or does not match prep.json, if no training or validation clip of a replica has a label, if the
         fusion returns an invalid state, or if a device runs out of memory in training.
+      TypeError, AttributeError: if a field in the metadata of saved states is damaged.
       FileNotFoundError: if the workdir of a warm start has no checkpoint, or the file of a fold no longer
         exists.
       OSError: if a file cannot be read or written.
@@ -146,7 +148,7 @@ def evaluate_epoch(
     counts the epoch as finished.
 
     Args:
-      replicas: replicas that were trained for all steps of the epoch.
+      replicas: a ReplicaSet (SingleReplica or StackedReplicas), trained for all steps of the epoch.
       progress: their progress, with the sums over these steps.
       active: True for each replica that was trained in this epoch.
 
@@ -155,7 +157,7 @@ def evaluate_epoch(
       (its number, from 1), `train_loss` and `train_ua`; with held-out clips also `validation_loss`,
       `validation_ua` and `validation_wa` (scores are fractions); `temperature` if
       `replicas.stores_every_epoch`; and the fields of `measure_epoch`. Second, bool [r]: True for each
-      replica whose epoch is the best so far.
+      replica whose epoch is the best so far, False for the others and the inactive ones.
 
     Raises:
       NonFiniteError: if a loss or a parameter of an active replica is NaN or infinite (a ValueError).
@@ -204,7 +206,7 @@ def evaluate_epoch(
 def predict_calibrated(replicas: ReplicaSet) -> list[Predictions]:
     """Predicts the validation clips of each replica; first calibrates its fusion on them if it supports that.
 
-    Changes the states of the replicas if it does.
+    `replicas` is a ReplicaSet (SingleReplica or StackedReplicas); its states are changed if it does.
 
     Returns:
       One Predictions per replica, with NumPy arrays that have a row for each of its n clips: `clips` (record
@@ -241,8 +243,10 @@ def check_replicas(
 ) -> dict[str, np.ndarray]:
     """Checks the losses of the epoch and the parameters of the active replicas, before they are saved.
 
+    Every process must call this function.
+
     Args:
-      replicas: the replicas, whose parameters are checked.
+      replicas: a ReplicaSet (SingleReplica or StackedReplicas), whose parameters are checked.
       progress: their progress after at least one step of the epoch, with the sums of the losses.
       active: True for each replica to check.
 
@@ -273,6 +277,7 @@ def _explain_nonfinite(replicas: ReplicaSet, workdir: str, error: NonFiniteError
       error: names the replica and the step at which the loss was found not to be finite.
 
     Raises:
+      TypeError, AttributeError: if a field in the metadata of the saved states is damaged.
       ValueError: if the saved states, a warm start, a record or a field of the config is invalid, or if
         stacked replicas are trained by several processes, which cannot repeat the steps.
       OSError: if a file is missing or cannot be read or written.

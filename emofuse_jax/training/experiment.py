@@ -86,11 +86,14 @@ class Experiment:
 def open_experiment(config: ml_collections.ConfigDict) -> Experiment:
     """Opens the dataset, split, model and statistics that a config describes.
 
-    Fills in `config.model.polarity` from the class names if a loss or margin needs it.
+    Fills in `config.model.polarity` from the class names if a loss or margin needs it, in a copy of the
+    config.
 
     Returns:
-      The experiment: the filled-in config, the dataset, the name of the protocol, the clips of each split,
-      the input shape, the model (without parameters), the input statistics, and the labels used in training.
+      The Experiment: `config` (the filled-in one), `dataset`, `protocol` (name), `clips` (record indices by
+      split, `train`, `validation` and `test`), `spec` (input shape), `model` (without parameters),
+      `statistics` (mean and standard deviation per frequency bin) and `labels` (those used in training, one
+      per training clip, -1 if hidden; None if all labels are used).
 
     Raises:
       ValueError: if `config.data.path` is empty, if a field of the config is unknown or invalid or does not
@@ -100,6 +103,7 @@ def open_experiment(config: ml_collections.ConfigDict) -> Experiment:
       FileNotFoundError: if the directory, one of its files, the protocol, the fold or its statistics do not
         exist.
       OSError: if one of these files cannot be read.
+      AttributeError: if a field of the config is missing.
     """
     if not config.data.path:
         raise ValueError(
@@ -337,7 +341,10 @@ def make_metadata(experiment: Experiment) -> RunMetadata:
 
 
 def hash_training_clips(experiment: Experiment) -> str:
-    """Returns the SHA-256 (hexadecimal text) of the ids of the training and validation clips in order."""
+    """Returns the SHA-256 (hexadecimal text) of the ids of the training and validation clips.
+
+    It is that of the JSON text of a list of two lists, the training and the validation clips, in their order.
+    """
     clip_ids = [
         [experiment.dataset.clip_ids[clip] for clip in experiment.clips[split]] for split in SPLITS[:2]
     ]
@@ -353,12 +360,14 @@ def check_same_data(
 
     Args:
       experiment: experiment with the current records.
-      saved_metadata: metadata of the checkpoint.
-      fields: metadata fields to compare; of `settings`, the paths of encoder and detector files may differ.
+      saved_metadata: metadata of the checkpoint, with all of `fields`.
+      fields: metadata fields to compare, of `classes`, `settings`, `spec` and `training_clips_sha256`; by
+        default the first three. Of `settings`, the paths of encoder and detector files may differ.
 
     Raises:
       ValueError: if one of `fields` differs; the message names the first one. Also if the file of the fold is
         invalid.
+      KeyError: if `saved_metadata` lacks one of `fields`.
       OSError: if the file of the fold does not exist or cannot be read.
     """
     current_metadata = make_metadata(experiment)
@@ -427,7 +436,7 @@ def check_test_speakers_unseen(experiment: Experiment, saved_metadata: RunMetada
 def flatten_fields(tree: ConfigFields, prefix: str = "") -> ConfigFields:
     """Returns nested dicts as one dict, whose keys are dotted names such as `data.fold`.
 
-    Tuples become lists, so that both compare equal. `prefix` is added before each name.
+    Tuples become lists, so that both compare equal. `prefix`, such as `data.`, is added before each name.
     """
     flat: ConfigFields = {}
     for name, value in tree.items():

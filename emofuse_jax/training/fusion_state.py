@@ -17,7 +17,7 @@ def replace_fusion_state(state: TrainState, fusion_state: PyTree) -> TrainState:
     Every process must pass the same arrays (`compute_fusion_state`); they keep their sharding.
 
     Raises:
-      ValueError: if the model state has no part of the fusion.
+      ValueError: if the model state has no part of the fusion, or `fusion_state` has another structure.
     """
     sharded_fusion_state = jax.tree.map(
         lambda new, old: jax.device_put(np.asarray(new), old.sharding),
@@ -53,13 +53,14 @@ def compute_fusion_state(
     Args:
       old_fusion_state: current state of the fusion, a tree of arrays.
       calibrate: function `(state, level_probabilities, labels) -> state` of the fusion.
-      levels: class probabilities [n m c] of n clips and m levels of the fusion; a level is a stream or a part
-        of the clip that has a separate classifier.
+      levels: class probabilities [n m c] of n clips and m levels of the fusion, 0 if a clip lacks the level;
+        a level is a stream or a part of the clip that has a separate classifier.
       labels: true class of each clip; -1 without a label.
 
     Raises:
       ValueError: if `levels` is None, because the fusion returns no `level_logits`, or if `calibrate` returns
-        arrays with other names, shapes or dtypes than before.
+        arrays with other names, shapes or dtypes than before. Errors of `calibrate` pass through.
+      AttributeError: if `calibrate` returns values that are not arrays.
     """
     if levels is None:
         raise ValueError(

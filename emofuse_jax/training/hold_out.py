@@ -17,8 +17,11 @@ def check_hold_out(config: ml_collections.ConfigDict) -> None:
     The temperature of the config is used if there are no validation clips to fit it to.
 
     Raises:
-      ValueError: if early stopping (`config.train.patience`) or the fusion needs validation clips but none
-        are held out, or if the temperature is not a finite number above 0.
+      ValueError: if no validation clips are held out, but early stopping (`config.train.patience` is not 0)
+        or the fusion (it has a function `calibrate`) needs them; if the temperature is not a finite number
+        above 0; or if an installed package provides the fusion, but it can't be imported or is not a valid
+        class.
+      KeyError: if there is no fusion of the name `config.model.fusion.name`.
     """
     if not 0 < config.train.temperature < math.inf:
         raise ValueError(
@@ -38,8 +41,8 @@ def apply_hold_out(
 ) -> dict[str, Int[np.ndarray, " n"]]:
     """Returns the record indices of the clips of each split (`train`, `validation`, `test`) for a run.
 
-    With `hold_out`, `clips` is returned unchanged. Without it, the validation clips are moved to `train`,
-    which is sorted, and `validation` is empty.
+    With `hold_out`, this is `clips` itself. Without it, it is a new dict, in which `train` has the training
+    and the validation clips in ascending order, and `validation` is empty.
     """
     if hold_out:
         return clips

@@ -51,13 +51,13 @@ class MetricWriter:
     def write(self, step: int, split: str, values: dict[str, float]) -> None:
         """Appends the row `{"step": step, "split": split, name: value, ...}` to `metrics.jsonl`.
 
-        Also adds the values to TensorBoard, if tensorboardX is installed. Does nothing if the writer is not
-        active.
+        Also adds the values to TensorBoard, if tensorboardX is installed. Does nothing if the writer was
+        created with `active=False`.
 
         Args:
           step: training step of the row.
           split: `step` or `epoch`.
-          values: scalars by name.
+          values: scalars by name; they can be NaN or infinite.
 
         Raises:
           OSError: if the files cannot be written.
@@ -86,13 +86,13 @@ class MetricWriter:
         """Appends the row of an epoch to `metrics.jsonl`, and adds it to TensorBoard, if that is used.
 
         Unless `confusion` is None, the confusion matrix is added to TensorBoard as an image. TensorBoard is
-        used if tensorboardX is installed. Does nothing if the writer is not active.
+        used if tensorboardX is installed. Does nothing if the writer was created with `active=False`.
 
         Args:
           step: training step at the end of the epoch.
           row: scalars by name.
-          confusion: confusion matrix of the validation clips; rows are true classes.
-          classes: names of the classes.
+          confusion: confusion matrix of the validation clips, numbers of clips; rows are true classes.
+          classes: names of the c classes, in the order of its rows.
 
         Raises:
           OSError: if the files cannot be written.
@@ -110,11 +110,13 @@ class MetricWriter:
     ) -> None:
         """Closes TensorBoard's file, and adds a row to its table of hyperparameters if `scores` are passed.
 
-        Does nothing if tensorboardX is not installed or the writer is not active.
+        An earlier row is replaced. Does nothing if tensorboardX is not installed or the writer was created
+        with `active=False`.
 
         Args:
           scores: final scores by name.
-          fields: hyperparameters by name; None for an empty row.
+          fields: hyperparameters by name, of any type; those that are no numbers or strings are stored as
+            their text. None: the row has only the scores.
 
         Raises:
           OSError: if the files cannot be written.
@@ -204,10 +206,10 @@ def read_epoch_rows(workdir: str) -> list[EpochRow]:
 
     Returns:
       One dict per epoch, in the order of the file: `step`, `split` (`epoch`) and the scalars of the epoch, as
-      far as they were written: `epoch` (its number), `train_loss`, `train_ua`, `validation_loss`,
-      `validation_ua`, `validation_wa`, `temperature`, `clips_per_second`, `waiting` (fraction of the time
-      spent waiting for data) and `damaged` (number of skipped clips). The list is empty if there is no such
-      file.
+      far as they were written: `epoch` (its number, from 1), `train_loss`, `train_ua`, `validation_loss`,
+      `validation_ua`, `validation_wa` (UA is the mean recall, WA the accuracy, both fractions),
+      `temperature`, `clips_per_second`, `waiting` (fraction of the time spent waiting for data) and `damaged`
+      (number of skipped clips). The list is empty if there is no such file.
 
     Raises:
       ValueError: if a row is not a JSON object with an integer `step` and a text `split`; the message names

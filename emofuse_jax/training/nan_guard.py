@@ -67,7 +67,8 @@ def check_finite(
 def with_explanation(nonfinite_error: NonFiniteError, explain: Callable[[], str]) -> NonFiniteError:
     """Returns a NonFiniteError like `nonfinite_error` with the text of `explain()` added to its message.
 
-    If `explain` raises an error, that error is not raised, but its message is added instead.
+    The result has the same `step` and `replica_id`; `nonfinite_error` is not changed. If `explain` raises an
+    Exception, that is not raised, but its message is added instead.
     """
     try:
         explanation = explain()
@@ -88,16 +89,19 @@ def trace_nonfinite_step(
 ) -> str:
     """Repeats the steps from `state` up to `last_step`, and stops at the first one that is not finite.
 
-    Writes `nonfinite.json` to `workdir`: fold, seed, the step, its loss, the ids of its clips, and the first
-    value that was not finite (only with a single process, because each of several processes has only a part
-    of the values). If all repeated steps are finite, the clips of all of them are listed, without a loss.
+    A step is not finite if its loss, or a parameter after it, is NaN or infinite. Writes `nonfinite.json` to
+    `workdir`, and replaces an older one. It is a JSON object: `fold`, `seed`, `step` (its number, from 1),
+    `loss` (as text), `clips` (ids of the clips of the step) and `first` (text of `find_first_nonfinite`;
+    empty with several processes, because each of them has only a part of the values). If all repeated steps
+    are finite, `step` is `last_step`, `clips` has the clips of all of them, and there is no `loss`. Every
+    process must call this function.
 
     Args:
       experiment: experiment of the run.
-      state: state at an earlier step, for example of the last checkpoint.
+      state: state at an earlier step, for example of the last checkpoint; it is not changed.
       tx: optimizer of the run.
       mesh: mesh to run on.
-      last_step: step at which the loss was found not to be finite.
+      last_step: step at which the loss was found not to be finite; it is repeated too.
       workdir: directory for `nonfinite.json`.
 
     Returns:
@@ -109,6 +113,7 @@ def trace_nonfinite_step(
         the batch, or if the records do not match prep.json.
       DamagedRecordError: if a record is damaged and must not be skipped (a ValueError).
       OSError: if `nonfinite.json` cannot be written, or a shard is missing or cannot be opened.
+      jax.errors.JaxRuntimeError: if a device fails or runs out of memory, or another process is lost.
     """
     train_step = make_train_step(experiment.model, tx, experiment.config)
     jitted_step, first_step = jax.jit(train_step), int(state.step)
@@ -147,6 +152,8 @@ def trace_nonfinite_step(
 
 def _write_report(workdir: str, report: dict[str, object]) -> str:
     """Writes `nonfinite.json` to the workdir on the first process; returns its path on every process.
+
+    An older `nonfinite.json` is replaced. `report` has values for JSON by name.
 
     Raises:
       OSError: if the file cannot be written.

@@ -72,14 +72,16 @@ def classify_values(x: ArrayLike) -> int:
 def find_first_nonfinite(function: Callable[..., PyTree], *arguments: PyTree) -> str:
     """Finds the operation that caused a result of `function(*arguments)` not to be finite.
 
-    A NaN is followed back to the operation that first produced it; if the inputs of this operation were
-    infinite, they are followed back too. Values that are masked before they reach a result are ignored.
-    Errors that `function` raises are passed through.
+    Of several such results, the first one with a NaN is reported, or else the first infinite one. A NaN is
+    followed back to the operation that first produced it; if an input of this operation was infinite, that is
+    followed back too. Values that are masked before they reach a result are ignored. Errors that `function`
+    raises are passed through.
 
     Returns:
       A text such as `result ['loss'] is NaN: NaN from log(float32[]) at file.py:3`, with the name of the
-      result, the operation, the shapes of its inputs and its line of code. The text is empty if all results
-      are finite.
+      result, the operation, the shapes of its inputs and its line of code; for an infinite input, such as
+      `, with input infinite from exp(float32[]) at file.py:2`, follows. The text is empty if all results are
+      finite.
     """
     jaxpr, result_shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
     named_arrays = zip(
@@ -104,7 +106,8 @@ def _leaf_names(tree: PyTree, prefix: str) -> PyTree:
 def describe_origins(origin: Origin) -> Iterator[str]:
     """Yields a text for the operation that first produced the NaN or the infinite value.
 
-    For a NaN, a second text follows for the operation that produced its infinite input, if there is one.
+    It is such as `NaN from log(float32[]) at file.py:3`. If an input of this operation was not finite in the
+    other way (infinite for a NaN, NaN for an infinite value), the text for that input follows, and so on.
     Yields nothing if the origin is that of a finite value.
     """
     while origin.kind:
@@ -121,8 +124,18 @@ def run_jaxpr(
 ) -> list[TracedValue]:
     """Executes a jaxpr (a program of JAX) operation by operation; frees each value after its last use.
 
+    Errors of its operations pass through.
+
+    Args:
+      jaxpr: the program.
+      constants: values of `jaxpr.constvars`, in this order.
+      arguments: values of `jaxpr.invars`, in this order, with their origins.
+
     Returns:
-      One TracedValue (array and origin) per result of the jaxpr.
+      One TracedValue (array and origin) per result of the jaxpr, in the order of `jaxpr.outvars`.
+
+    Raises:
+      ValueError: if the number of constants or arguments is wrong.
     """
     values = dict(
         zip(
@@ -158,8 +171,10 @@ def run_jaxpr(
 def run_equation(equation: core.JaxprEqn, inputs: list[TracedValue]) -> list[TracedValue]:
     """Executes one operation, and returns one TracedValue (array and origin) per result.
 
-    If the operation is a call, such as jit, the operations in it are executed one by one. Loops and
-    conditions (OPAQUE_PRIMITIVES) are executed as one operation.
+    `inputs` are the values of `equation.invars`, the results those of `equation.outvars`, in this order. If
+    the operation is a call, such as jit, the operations in it are executed one by one. Loops and conditions
+    (OPAQUE_PRIMITIVES) are executed as one operation. Errors of operations pass through; raises ValueError if
+    the number of inputs is wrong.
     """
     inner_jaxpr = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
     if inner_jaxpr is not None and equation.primitive.name not in OPAQUE_PRIMITIVES:

@@ -23,9 +23,10 @@ class AverageState(NamedTuple):
 def make_optimizer(config: ConfigDict, total_steps: int | Int[Array, ""]) -> optax.GradientTransformation:
     """Returns the optimizer of `config.optimizer` for a run of `total_steps` batches.
 
-    Clips gradients to the global norm `config.clip_norm`. Averages the gradients of `config.accumulate`
-    batches into one update if it is above 1, and averages the parameters (AverageState) if `config.ema` is
-    not 0.
+    It always clips gradients to the global norm `config.clip_norm`. The learning rate is that of
+    `make_schedule` over the updates: a warm-up, then cosine decay. Averages the gradients of
+    `config.accumulate` batches into one update if it is above 1, and averages the parameters (AverageState)
+    if `config.ema` is not 0.
 
     Args:
       config: `config.optimizer` of an experiment.
@@ -47,7 +48,7 @@ def make_optimizer(config: ConfigDict, total_steps: int | Int[Array, ""]) -> opt
 
 
 def check_optimizer(config: ConfigDict) -> None:
-    """Checks `name`, `accumulate` and `ema` of `config.optimizer`.
+    """Checks `name`, `accumulate` and `ema` of `config`, which is `config.optimizer` of an experiment.
 
     Raises:
       ValueError: if the optimizer is unknown, `accumulate` is below 1, or `ema` is not in [0, 1); the message
@@ -76,8 +77,9 @@ def muon(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransfor
     """Returns the optimizer Muon (Jordan et al., 2024) for kernels, with Adam for all other parameters.
 
     A kernel W with n rows, m columns and momentum `U S V^T` is updated by `W <- W - rate (0.2 sqrt(max(n, m))
-    U V^T + decay W)`. `U V^T` comes from a Newton-Schulz iteration. With this scale (arXiv 2502.16982) the
-    steps are as large as those of AdamW, so that a learning rate of AdamW fits.
+    U V^T + decay W)`. The decay is `config.weight_decay`, the factor of the (Nesterov) momentum 0.95. `U V^T`
+    comes from a Newton-Schulz iteration. With this scale (arXiv 2502.16982) the steps are as large as those
+    of AdamW, so that a learning rate of AdamW fits.
 
     Parameters with fewer than two axes, classifiers (`head`) and embeddings use Adam with Nesterov momentum,
     without weight decay; `b1` and `b2` of `config`, which is `config.optimizer`, are for Adam. `schedule`
@@ -124,9 +126,10 @@ def muon_dimension_numbers(params: Params) -> Params:
 def make_schedule(config: ConfigDict, total_updates: int | Int[Array, ""]) -> optax.Schedule:
     """Returns a function from the number of finished updates to the learning rate.
 
-    The rate has a linear warm-up over the fraction `config.warmup` of the updates, then cosine decay to
-    `config.final_rate` times the peak, `config.learning_rate`. It is the same as
-    `optax.warmup_cosine_decay_schedule`, whose lengths cannot be traced.
+    The rate has a linear warm-up from 0 over the fraction `config.warmup` of the updates, then cosine decay
+    from the peak, `config.learning_rate`, to `config.final_rate` times the peak. `config` is
+    `config.optimizer`. The result is the same as `optax.warmup_cosine_decay_schedule`, whose lengths cannot
+    be traced.
     """
     peak_rate, final_fraction = config.learning_rate, config.final_rate
     warmup_updates = jnp.round(config.warmup * total_updates)
@@ -153,8 +156,10 @@ def average_params(tx: optax.GradientTransformation, decay: float) -> optax.Grad
 
     The state is an AverageState: `inner`, the state of `tx`, and `average`, the averaged parameters. The
     average a of the parameters p changes by `a <- a + (1 - decay) (p - a)` after each update (Polyak &
-    Juditsky, 1992), starting from the initial parameters. Batches whose gradients are only accumulated do not
-    change the average.
+    Juditsky, 1992), starting from the initial parameters. `decay` is in [0, 1). Batches whose gradients are
+    only accumulated do not change the average: they do not raise the number of updates (`count_updates`) in
+    the state of `tx`. `update` of the result needs the parameters, and raises IndexError if the state of `tx`
+    has no such number.
     """
 
     def init(params: Params) -> AverageState:
@@ -171,7 +176,10 @@ def average_params(tx: optax.GradientTransformation, decay: float) -> optax.Grad
 
 
 def count_updates(state: optax.OptState) -> Int[Array, ""]:
-    """Returns the number of updates that the optimizer has made (int32): the first `count` in its state."""
+    """Returns the number of updates that the optimizer has made (int32): the first `count` in its state.
+
+    Raises IndexError if the state has no `count`, as that of plain gradient descent.
+    """
     return optax.tree_utils.tree_get_all_with_path(state, "count")[0][1]
 
 

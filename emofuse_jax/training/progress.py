@@ -15,16 +15,17 @@ class ReportProgress(Protocol):
     """Shows the step that is done, and scores."""
 
     def __call__(self, step: int, **scores: float) -> None:
-        """Shows the number of finished steps (`step`) and scores by name."""
+        """Shows the number of finished steps since the start of the run (`step`) and scores by name."""
 
 
 @contextlib.contextmanager
 def show_progress(total_steps: int, batch_size: int, title: str, *, active: bool) -> Iterator[ReportProgress]:
     """Shows a progress bar or prints lines, with clips per second and scores, to stderr.
 
-    Yields a function `report_progress(step, **scores)` that shows the progress; it does nothing if `active`
-    is False. The bar appears on the first call of this function, and the rate is counted from it, so without
-    the steps before a resume; call it once after compilation.
+    Yields a function `report_progress(step, **scores)` that shows the progress: `step` is the number of
+    finished steps since the start of the run, `scores` are numbers by name. It does nothing if `active` is
+    False. The bar appears on the first call of this function, and the rate is counted from it, so without the
+    steps before a resume; call it once after compilation.
 
     Args:
       total_steps: number of steps of the complete run.

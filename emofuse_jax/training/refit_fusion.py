@@ -72,21 +72,22 @@ def refit(
 
     The encoders do not change. Generated vectors are used only for training; the best epoch is chosen by
     validation UA on real clips. The checkpoint works with `evaluate` and `export` like any other. Writes
-    `metrics.jsonl` too.
+    `metrics.jsonl` too (an older one is replaced) and, if tensorboardX is installed, `tensorboard/`.
 
     Args:
       experiment: experiment of the trained run.
       params: parameters of the trained run.
       model_state: model state of the trained run.
-      metadata: metadata of its checkpoint.
-      config: `name`, `seed`, `generate` (whether to generate vectors), `gan` (sizes and steps of the GAN),
-        and `refit` (`epochs`, `batch_size`, `learning_rate`), as in configs/gan.py.
-      workdir: output directory, without a run in it.
+      metadata: metadata of its checkpoint, the dict that `store.read_model_metadata` returns.
+      config: `name`, `seed`, `generate` (whether to generate vectors), `gan` (`noise`, `hidden`, `common`,
+        `correlation`, `learning_rate`, `batch_size` and `steps` of `train_gan`), and `refit` (`epochs`,
+        `batch_size`, `learning_rate`), as in configs/gan.py.
+      workdir: output directory, without a run in it; created if it does not exist.
 
     Returns:
-      A dict: `real` and `generated` (numbers of vector pairs); if vectors were generated also `losses`, the
-      losses of the GAN (`generator` and `discriminator`); and `validation_ua` (a fraction) and `epoch` of the
-      best epoch; epoch 0 means that the original fusion is the best.
+      A dict: `real` and `generated` (numbers of vector pairs); with `config.generate` also `losses`, a dict
+      of the mean `generator` and `discriminator` loss of the GAN over its last 100 steps; and `validation_ua`
+      (a fraction) and `epoch` of the best epoch; epoch 0 means that the original fusion is the best.
 
     Raises:
       ValueError: if the fusion does not take one pooled vector from each of two modalities or has a model
@@ -97,6 +98,7 @@ def refit(
       DamagedRecordError: if a record is damaged (a ValueError).
       OSError: if the checkpoint or `metrics.jsonl` cannot be written, or the file of the fold or a shard is
         missing or cannot be read.
+      jax.errors.JaxRuntimeError: if a device fails or runs out of memory.
     """
     _check_fusion(experiment, model_state)
     if not experiment.config.data.hold_out:
@@ -169,11 +171,12 @@ def pool_vectors(experiment: Experiment, params: Params, model_state: Params, sp
 
     Returns:
       The vectors: `audio` [n d_a], `video` [n d_v] and `label` [n], NumPy arrays with one row per clip that
-      is used.
+      is used, in the order of `experiment.clips[split]`.
 
     Raises:
       ValueError: if no clip of the split has both modalities and a visible label, if a record lacks a field
         of the batch, or if the records do not match prep.json.
+      TypeError: if the split has no clips at all.
       DamagedRecordError: if a record is damaged (a ValueError).
       OSError: if a shard is missing or cannot be opened.
     """
@@ -204,7 +207,7 @@ def pool_vectors(experiment: Experiment, params: Params, model_state: Params, sp
 
 
 def has_both_modalities(batch: Batch) -> Bool[Array, " b"]:
-    """Returns bool [b]: True for clips with audio (or audio features) and at least one face."""
+    """Returns bool [b]: True for clips whose masks have a step of audio (or audio features) and a face."""
     return audio_step_mask(batch).any(axis=1) & batch.face_mask.any(axis=1)
 
 
@@ -245,7 +248,7 @@ def _train_fusion(
 
     Returns:
       A tuple: all parameters with the best fusion, its validation UA (a fraction), and its epoch (0: the
-      original fusion).
+      original fusion). If several have the same UA, the earliest is the best.
 
     Raises:
       OSError: if `writer` cannot write its files.

@@ -57,12 +57,15 @@ class RunProgress:
             jax.block_until_ready(self.epoch_sums)
 
     def finish_epoch(self) -> None:
-        """Counts the epoch as finished, and starts the next one without sums."""
+        """Counts the epoch as finished, and starts the next one now, without steps and sums."""
         self.finished_epochs, self.epoch_step, self.epoch_sums = self.finished_epochs + 1, 0, None
         self.epoch_start_time = time.monotonic()
 
     def steps_taken(self, steps_per_epoch: int) -> int:
-        """Returns the number of steps since the start of the run, for epochs of `steps_per_epoch` steps."""
+        """Returns the number of steps since the start of the run, for epochs of `steps_per_epoch` steps.
+
+        Steps of the current epoch beyond this number are not counted.
+        """
         return self.finished_epochs * steps_per_epoch + min(self.epoch_step, steps_per_epoch)
 
 
@@ -88,7 +91,7 @@ class ReplicaSet(Protocol):
 
     @property
     def epoch_steps(self) -> Sequence[int]:
-        """Number of steps in an epoch of each replica."""
+        """Number of steps in an epoch of each replica, in the order of `replica_ids`."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -96,19 +99,22 @@ class ReplicaSet(Protocol):
 
     @property
     def steps_per_call(self) -> int:
-        """Maximum number of steps per call of `train_steps`; known after `prepare`."""
+        """Maximum number of steps per call of `train_steps`; read it only after `prepare`."""
 
     def restore_or_init(self) -> RunProgress:
         """Restores the saved states of the replicas, or initialises new ones; this object keeps them.
 
         Returns:
-          How far the replicas have been trained: `trackers` (best validation result of each one),
-          `finished_epochs`, and of the unfinished epoch `epoch_step` (number of steps) and `epoch_sums` (of
-          `loss` and `confusion` over these steps; None before the first step).
+          How far the replicas have been trained: `trackers` (best validation result of each one: `best_ua`,
+          `best_step`, `since_best` and `temperature`), `finished_epochs`, and of the unfinished epoch
+          `epoch_step` (number of steps) and `epoch_sums` (of `loss` and `confusion` over these steps; None
+          before the first step).
 
         Raises:
-          ValueError: if the saved states are damaged or belong to another run, or if a warm start
-            (`config.init`), the input statistics or the file of the fold is invalid.
+          ValueError: if the saved states are damaged or belong to another run, if a warm start
+            (`config.init`), the input statistics, the file of the fold or a field of `config.optimizer` is
+            invalid, or if the devices cannot share stacked replicas equally.
+          TypeError, AttributeError: if a field in the metadata of the saved states is damaged.
           FileNotFoundError: if the workdir of a warm start has no checkpoint, or the file of the fold no
             longer exists.
           OSError: if a file or directory cannot be read, created or removed.
@@ -140,6 +146,8 @@ class ReplicaSet(Protocol):
     ) -> tuple[EpochSums, StepMetrics]:
         """Trains the active replicas on the next `step_count` batches of the epoch; changes their states.
 
+        Call `prepare` before.
+
         Args:
           progress: position in the run (`finished_epochs` and `epoch_step`); it is not changed.
           active: False for each replica that has stopped early, whose state must not change. Constant within
@@ -148,7 +156,8 @@ class ReplicaSet(Protocol):
 
         Returns:
           A tuple of two dicts. The sums over the steps, on the devices: `loss` and `confusion`, a scalar and
-          [c c] in `emofuse train`, [r] and [r c c] for r stacked replicas. And the metrics of the last step:
+          [c c] in `emofuse train`, [r] and [r c c] for r stacked replicas (0 for one that is not active). And
+          the metrics of the last step:
           `loss`, each term of the loss by name, `gradient_norm` and `confusion`; empty for stacked replicas,
           which have no log of single steps.
 
@@ -183,15 +192,18 @@ class ReplicaSet(Protocol):
     def predict_validation(self) -> list[Predictions]:
         """Predicts the validation clips of each replica, with averaged parameters if averaging is enabled.
 
+        Call `prepare` before. Every process must call this function.
+
         Returns:
-          One Predictions per replica, with NumPy arrays that have a row for each of its n clips: `clips`
-          (record indices), `labels` (-1 without a label), `speakers` (indices), `probabilities` [n c] and
-          `levels` [n m c] (of the m levels of the fusion; None without levels). Its `loss` is the mean
-          cross-entropy of the labelled clips.
+          One Predictions per replica, with NumPy arrays that have a row for each of its n clips, in any
+          order: `clips` (record indices), `labels` (-1 without a label), `speakers` (indices),
+          `probabilities` [n c] (without a temperature) and `levels` [n m c] (of the m levels of the fusion;
+          None without levels). Its `loss` is the mean cross-entropy of the labelled clips.
 
         Raises:
           DamagedRecordError: if a record is damaged (a ValueError).
-          ValueError: if a record lacks a field of the batch or does not match prep.json.
+          ValueError: if there are no validation clips, or if a record lacks a field of the batch or does not
+            match prep.json.
           OSError: if a shard is missing or cannot be opened.
           jax.errors.JaxRuntimeError: if a device fails or runs out of memory, or another process is lost.
         """
@@ -208,6 +220,10 @@ class ReplicaSet(Protocol):
 
         `fusion_states` has one tree of arrays per replica, with the names, shapes and dtypes of those of
         `get_fusion_states`; every process must pass the same arrays.
+
+        Raises:
+          ValueError: if a single replica has no part of the fusion in its model state, or if the number of
+            trees or the names in them are wrong.
         """
 
     def record_epoch(
@@ -263,7 +279,8 @@ class ReplicaSet(Protocol):
         `state`, the optimizer (`tx`) and a `mesh` to run on. `replica_id` is one of `replica_ids`.
 
         Raises:
-          ValueError: if stacked replicas are trained by several processes.
+          ValueError: if stacked replicas are trained by several processes, or do not include `replica_id`.
+          KeyError: if the cross-validation has no replica `replica_id`.
         """
 
 
@@ -286,7 +303,7 @@ class TestedReplicas(ReplicaSet, Protocol):
 
     @property
     def experiments(self) -> Sequence[Experiment]:
-        """Experiment of each replica."""
+        """Experiment (config, data and model) of each replica, in the order of `replica_ids`."""
 
     def read_histories(self) -> Sequence[Sequence[EpochScores]]:
         """Returns the rows of all epochs of each replica, dicts with `step`, `epoch` and the scores.
@@ -299,14 +316,26 @@ class TestedReplicas(ReplicaSet, Protocol):
     def predict_test(self) -> list[Predictions]:
         """Predicts the test clips of each replica with its best model.
 
+        Call `prepare` before. Every process must call this function.
+
+        Returns:
+          One Predictions per replica, with NumPy arrays as those of `predict_validation`: a row for each of
+          its n test clips, in their order.
+
         Raises:
-          DamagedRecordError, OSError: if a record or file is damaged.
+          DamagedRecordError: if a record is damaged (a ValueError).
+          ValueError: if there are no test clips, if the checkpoint of the best model is damaged, or if a
+            record lacks a field of the batch or does not match prep.json.
+          FileNotFoundError: if the best model was stored in a checkpoint that no longer exists.
+          OSError: if a shard or a file of this checkpoint is missing or cannot be read.
+          jax.errors.JaxRuntimeError: if a device fails or runs out of memory, or another process is lost.
         """
 
     def write_models(self, directories: Sequence[str], progress: RunProgress) -> None:
         """Writes `checkpoints/best` and `metrics.jsonl` of each replica to its directory.
 
-        An older `metrics.jsonl` is replaced.
+        Older ones are replaced. If tensorboardX is installed, stacked replicas also write `tensorboard/`.
+        Every process must call this function.
 
         Args:
           directories: one directory for each different replica, in their order. A replica that is repeated
@@ -316,4 +345,5 @@ class TestedReplicas(ReplicaSet, Protocol):
         Raises:
           ValueError: if an existing `metrics.jsonl` or the file of a fold is invalid.
           OSError: if a file cannot be written, or the file of a fold is missing or cannot be read.
+          jax.errors.JaxRuntimeError: if a device fails or another process is lost.
         """

@@ -65,7 +65,7 @@ class SingleReplica:
           experiment: experiment to train.
           workdir: directory of the run.
           describe_data: called as `describe_data(workdir, dataset)` in the first process when a new run
-            starts; its errors pass through.
+            starts, with the Dataset of `experiment`; its errors pass through.
           replica_id: fold, seed and, in a sweep, trial, for messages; empty in `emofuse train`.
 
         Raises:
@@ -90,13 +90,14 @@ class SingleReplica:
         """Restores `state` from `checkpoints/last`, or initialises a new one if there is no such checkpoint.
 
         Returns:
-          The progress: `trackers` (one, with the best validation result), `finished_epochs`, and of the
-          unfinished epoch `epoch_step` (number of steps) and `epoch_sums` (of `loss` and `confusion` [c c]
-          over these steps; None before the first step).
+          The progress: `trackers` (one, with the best validation result: `best_ua`, `best_step`, `since_best`
+          and `temperature`), `finished_epochs`, and of the unfinished epoch `epoch_step` (number of steps)
+          and `epoch_sums` (of `loss` and `confusion` [c c] over these steps; None before the first step).
 
         Raises:
           ValueError: if the checkpoint is damaged, or belongs to another config or other data, or if a warm
             start (`config.init`), the input statistics or the file of the fold is invalid.
+          TypeError, AttributeError: if a field in the metadata of the checkpoint is damaged.
           FileNotFoundError: if the workdir of a warm start has no checkpoint, or the file of the fold no
             longer exists.
           OSError: if the workdir cannot be created, or a file cannot be read.
@@ -138,8 +139,8 @@ class SingleReplica:
         """Opens the batch source and the metrics, and compiles the training step, after `restore_or_init`.
 
         `progress` is the result of `restore_or_init`. At step 0, the first process also calls
-        `describe_data`, and prints the table of parameters and the FLOPs of a step to stderr. Rows of an
-        existing `metrics.jsonl` that are later than the step of `progress` are removed.
+        `describe_data`, whose errors pass through, and prints the table of parameters and the FLOPs of a step
+        to stderr. Rows of an existing `metrics.jsonl` that are later than the step of `progress` are removed.
 
         Raises:
           DamagedRecordError: if a resident record is damaged and must not be skipped (a ValueError).
@@ -186,8 +187,9 @@ class SingleReplica:
         Raises:
           DamagedRecordError: if batches are read from disk, and a record is damaged and must not be skipped
             (a ValueError).
-          ValueError: if batches are read from disk, and `config.data.threads` is negative, or a record lacks
-            a field of the batch or does not match prep.json.
+          ValueError: if batches are read from disk, and `config.data.threads` is negative, `config.seed`,
+            `config.data.balanced` or `config.data.labelled_share` is invalid, or a record lacks a field of
+            the batch or does not match prep.json.
           OSError: if batches are read from disk, and a shard is missing or cannot be opened.
           jax.errors.JaxRuntimeError: if a device fails or runs out of memory, or another process is lost.
         """
@@ -223,16 +225,19 @@ class SingleReplica:
     def predict_validation(self) -> list[predict.Predictions]:
         """Predicts the validation clips, with averaged parameters if averaging is enabled.
 
+        Call `prepare` before. Every process must call this function.
+
         Returns:
           A list with one Predictions, which has NumPy arrays with a row for each of n clips: `clips` (record
-          indices), `labels` (-1 without a label), `speakers` (indices), `probabilities` [n c] and `levels`
-          [n m c] (of the m levels of the fusion; None without levels). Its `loss` is the mean cross-entropy
-          of the labelled clips.
+          indices), `labels` (-1 without a label), `speakers` (indices), `probabilities` [n c] (without a
+          temperature) and `levels` [n m c] (of the m levels of the fusion; None without levels). Its `loss`
+          is the mean cross-entropy of the labelled clips. The rows have the order of
+          `experiment.clips["validation"]`; with several buckets, short clips come first.
 
         Raises:
           DamagedRecordError: if batches are read from disk, and a record is damaged (a ValueError).
-          ValueError: if batches are read from disk, and a record lacks a field of the batch or does not match
-            prep.json.
+          ValueError: if there are no validation clips; or if batches are read from disk, and a record lacks a
+            field of the batch or does not match prep.json.
           OSError: if batches are read from disk, and a shard is missing or cannot be opened.
           jax.errors.JaxRuntimeError: if a device fails or runs out of memory, or another process is lost.
         """
@@ -254,7 +259,8 @@ class SingleReplica:
         It has the names, shapes and dtypes of that of `get_fusion_states`, and is the same on every process.
 
         Raises:
-          ValueError: if the model state has no part of the fusion.
+          ValueError: if the model state has no part of the fusion, if the tree has other names, or if there
+            is not exactly one tree.
         """
         (fusion_state,) = fusion_states
         self.state = replace_fusion_state(self.state, fusion_state)
@@ -296,7 +302,8 @@ class SingleReplica:
     def keep_best(self, progress: RunProgress, is_best: Bool[np.ndarray, " r"]) -> None:
         """Writes `checkpoints/best` with the current state if the only entry of `is_best` is True.
 
-        Its metadata have the step, the best result and the temperature of `progress`.
+        The previous one is removed then. Its metadata have the step, the best result and the temperature of
+        `progress`. Every process must call this function.
 
         Raises:
           OSError: if the checkpoint cannot be written.
@@ -307,6 +314,8 @@ class SingleReplica:
 
     def save(self, progress: RunProgress) -> None:
         """Writes `checkpoints/last`: the current state and `progress`, from which `restore_or_init` resumes.
+
+        The previous one is removed then. Every process must call this function.
 
         Raises:
           OSError: if the checkpoint cannot be written.
@@ -344,14 +353,21 @@ class SingleReplica:
         return [[{name: value for name, value in row.items() if name != "split"} for row in rows]]
 
     def predict_test(self) -> list[predict.Predictions]:
-        """Predicts the test clips with `checkpoints/best`.
+        """Predicts the test clips with `checkpoints/best`; reads them from disk.
+
+        Call `prepare` before. Every process must call this function.
 
         Returns:
-          A list with the predictions: NumPy arrays with one row per clip, and the mean loss.
+          A list with one Predictions, with NumPy arrays as those of `predict_validation`: a row for each of
+          the n test clips, in their order.
 
         Raises:
-          ValueError: if the checkpoint or a record is damaged.
-          OSError: if a file cannot be read.
+          DamagedRecordError: if a record is damaged (a ValueError).
+          ValueError: if there are no test clips, if the checkpoint is damaged or has another schema, or if a
+            record lacks a field of the batch or does not match prep.json.
+          FileNotFoundError: if there is no `best` checkpoint.
+          OSError: if a shard or a file of the checkpoint is missing or cannot be read.
+          jax.errors.JaxRuntimeError: if a device fails or runs out of memory, or another process is lost.
         """
         _, params, model_state, _ = load_trained_model(self._workdir, "best", replicated(self._mesh))
         batches = predict.sharded_batches(

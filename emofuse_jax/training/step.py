@@ -40,17 +40,19 @@ def init_state(
     statistics: InputStatistics,
     warm_start: WarmStart = ({}, {}),
 ) -> TrainState:
-    """Returns a new training state at step 0: parameters, model state and the state of the optimizer.
+    """Returns a new training state at step 0: `step`, `params`, `model_state` and `opt_state`.
 
     Args:
       model: model to initialise.
       tx: optimizer of `make_optimizer`.
       key: random key of the initial parameters.
-      statistics: (mean, std) of each frequency bin over the training clips.
-      warm_start: (params, model_state): nested dicts with some of the arrays, which replace the initial ones.
+      statistics: (mean, std) of each frequency bin over the training clips, stored in `model_state["input"]`.
+      warm_start: (params, model_state): nested dicts with some of the arrays, which replace the initial ones;
+        their shapes are not checked.
 
     Raises:
       ValueError: if the statistics have the wrong shape or are not finite.
+      KeyError: if the model has no array of a name in `warm_start`.
     """
     params, model_state = map(overlay_arrays, model.init(key), warm_start)
     model_state = model.with_statistics(model_state, *statistics)
@@ -77,8 +79,10 @@ def make_train_step(
         replicas of one program have different seeds.
 
     Raises:
-      ValueError: if `config.augment.frames` is above 0 and smaller than the number of parts of the fusion, or
-        if a check of the fusion rejects the config. The step also raises ValueError, when it is first called,
+      KeyError: if there is no fusion of the name `config.model.fusion.name`.
+      ValueError: if an installed package provides this fusion, but it cannot be imported or used, if
+        `config.augment.frames` is above 0 and smaller than the number of parts of the fusion, or if a check
+        of the fusion rejects the config. The step also raises ValueError, when it is first called,
         if the recipe or an objective is unknown, if an objective needs an output that the network lacks, if
         `config.augment.frames` or `config.augment.crop` is larger than a clip, if a dropout rate is not in
         [0, 1), or if the shapes of the batch do not fit the model.
@@ -130,7 +134,9 @@ def check_frame_count(config: ConfigDict) -> None:
     `config` is the config of an experiment. `augment.frames=0` means all frames and is always valid.
 
     Raises:
-      ValueError: if `augment.frames` is above 0 and smaller than the number of parts.
+      ValueError: if `augment.frames` is above 0 and smaller than the number of parts, or if an installed
+        package provides the fusion, but it cannot be imported or used.
+      KeyError: if there is no fusion of the name `model.fusion.name`.
     """
     frames, parts = config.augment.frames, count_trunks(config.model.fusion)
     if 0 < frames < parts:

@@ -39,8 +39,9 @@ def train(
         errors pass through.
 
     Returns:
-      The tracker: the best validation UA (`best_ua`, a fraction; None if no clips are held out), its step
-      (`best_step`), the number of epochs since then (`since_best`), and the `temperature` for predictions.
+      The tracker: the best validation UA (`best_ua`, a fraction), its step (`best_step`), the number of
+      epochs since then (`since_best`), and the `temperature` for predictions. If no clips are held out,
+      `best_ua` is None, the last epoch counts as the best, and the temperature is `config.train.temperature`.
 
     Raises:
       Preempted: after SIGTERM, once the state is saved.
@@ -53,6 +54,7 @@ def train(
       NonFiniteError: if the loss or a parameter is NaN or infinite (a ValueError); `nonfinite.json` in
         `workdir` then lists the clips of the step, if it can be repeated.
       DamagedRecordError: if a record is damaged and must not be skipped (a ValueError).
+      TypeError, AttributeError: if a field in the metadata of the checkpoint in `workdir` is damaged.
       FileNotFoundError: if the workdir of a warm start has no checkpoint, or the file of the fold no longer
         exists.
       OSError: if a file cannot be read or written.

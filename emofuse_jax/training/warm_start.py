@@ -33,7 +33,8 @@ def load_warm_start(experiment: Experiment) -> WarmStart:
       ValueError: if the model or the source run lacks the encoder, if the shape of an array differs, if there
         are no public weights for the encoder, or if the source run was trained with other preparation
         settings, or on the same corpus with other clips or labels. Also if a .safetensors file is missing or
-        invalid, or the checkpoint of a run is damaged. The message names the path.
+        invalid, the checkpoint of a run is damaged, or `config.mesh.data` or the file of the fold is invalid.
+        The message names the path or field.
       FileNotFoundError: if a workdir has no `best` checkpoint, or the file of the fold no longer exists.
       OSError: if a file of a checkpoint or the file of the fold cannot be read.
     """
@@ -56,6 +57,8 @@ def overlay_arrays(tree: Params, arrays: Params) -> Params:
     """Returns a copy of the nested dict `tree`, in which the arrays of `arrays` replace its own.
 
     An array replaces the one with the same path of names; `arrays` is a nested dict with some or all of them.
+    The dicts on these paths are new, all other parts are shared with `tree`. Shapes are not checked. Raises
+    KeyError if `tree` has no entry at a path.
     """
     if not isinstance(tree, dict):
         return arrays
@@ -65,8 +68,9 @@ def overlay_arrays(tree: Params, arrays: Params) -> Params:
 def _load_trained_encoder(experiment: Experiment, modality: str, path: str, shapes: WarmStart) -> WarmStart:
     """Returns the arrays of a modality's encoder and attention from the `best` checkpoint of a workdir.
 
-    The tuple has two nested dicts: the parameters and the running statistics, both below the keys
-    `<modality>` and `<modality>_attention`.
+    The tuple has two nested dicts of NumPy arrays: the parameters (the average if averaging is enabled) and
+    the running statistics, both below the keys `<modality>` and `<modality>_attention`, of which each dict
+    has only those that `shapes` has too.
 
     Args:
       experiment: experiment that starts from these arrays.
@@ -76,7 +80,8 @@ def _load_trained_encoder(experiment: Experiment, modality: str, path: str, shap
 
     Raises:
       ValueError: if the checkpoint is damaged, if the source run has other preparation settings, if on the
-        same corpus it used other clips or labels, or if an array is missing or has another shape.
+        same corpus it used other clips or labels, if an array is missing or has another shape, or if the file
+        of the fold or `config.mesh.data` is invalid.
       FileNotFoundError: if the workdir has no `best` checkpoint, or the file of the fold no longer exists.
       OSError: if a file of the checkpoint or the file of the fold cannot be read.
     """
@@ -106,13 +111,15 @@ def _load_trained_encoder(experiment: Experiment, modality: str, path: str, shap
 def _check_source_run(experiment: Experiment, path: str, saved_metadata: RunMetadata) -> None:
     """Raises ValueError if the source run used clips or labels that this run must not see.
 
-    The source run must have the same preparation settings, and on the same corpus also the same clips and
-    hidden labels.
+    The source run must have the same preparation settings (apart from names of encoder files), and on the
+    same corpus also the same training and validation clips, the same `config.data.labelled_fraction` and, if
+    that is below 1, the same `config.seed`, so the same hidden labels.
 
     Args:
       experiment: experiment that starts from the source run.
       path: workdir of the source run, for the message.
-      saved_metadata: metadata of its checkpoint.
+      saved_metadata: metadata of its checkpoint, of which `settings`, `corpus`, `training_clips_sha256` and
+        `config` are read.
 
     Raises:
       ValueError: if one of these differs, or if the file of the fold is invalid.
@@ -121,20 +128,23 @@ def _check_source_run(experiment: Experiment, path: str, saved_metadata: RunMeta
     current_metadata = make_metadata(experiment)
     if comparable_settings(saved_metadata["settings"]) != comparable_settings(current_metadata["settings"]):
         raise ValueError(
-            f"{path}: its records have other preparation settings than those of this run; use a run on"
-            " records with the same settings"
+            f"config.init: {path} was trained on records with other preparation settings than those of this"
+            " run; use a run on records with the same settings"
         )
     if saved_metadata["corpus"] != current_metadata["corpus"]:
         return
     if saved_metadata["training_clips_sha256"] != current_metadata["training_clips_sha256"]:
-        raise ValueError(f"{path}: was trained or validated on other clips; use a run of the same fold")
+        raise ValueError(
+            f"config.init: {path} was trained or validated on other clips; use a run of the same fold"
+        )
     label_selections = [
         _label_selection(run_metadata["config"]) for run_metadata in (saved_metadata, current_metadata)
     ]
     if label_selections[0] != label_selections[1]:
         raise ValueError(
-            f"{path}: was trained with other labels: config.data.labelled_fraction and config.seed"
-            f" {label_selections[0]}, expected {label_selections[1]}; use a run with these (any seed for 1.0)"
+            f"config.init: {path} was trained with other labels: config.data.labelled_fraction and"
+            f" config.seed {label_selections[0]}, expected {label_selections[1]}; use a run with these (any"
+            " seed for 1.0)"
         )
 
 
@@ -182,8 +192,9 @@ def _load_public_weights(experiment: Experiment, modality: str, path: str, shape
     if encoder not in CONVERTERS:
         encoder_names = ", ".join(CONVERTERS)
         raise ValueError(
-            f"config.init.{modality}={path}: no public weights for encoder {encoder!r}, expected one of"
-            f" {encoder_names}"
+            f"config.init.{modality}={path}: no public weights for"
+            f" config.model.{modality}.encoder={encoder!r}, expected one of {encoder_names}; choose one of"
+            f" them, or leave config.init.{modality} empty"
         )
     expected_shapes = [_shapes_by_name(tree.get(modality, {})) for tree in shapes]
     try:
@@ -192,8 +203,8 @@ def _load_public_weights(experiment: Experiment, modality: str, path: str, shape
         )
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise ValueError(
-            f"config.init.{modality}={path}: cannot be read as the public weights of encoder {encoder!r}:"
-            f" {error}"
+            f"config.init.{modality}={path}: cannot be read as the public weights of encoder {encoder!r};"
+            f" check the path and the file: {error}"
         ) from error
     arrays_by_tree = ({name: x for name, x in arrays.items() if name in names} for names in expected_shapes)
     params, model_state = (

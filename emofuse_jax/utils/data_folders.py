@@ -5,7 +5,7 @@ import pathlib
 
 
 def package_data_folder(package: str, clone_folder: str) -> pathlib.Path:
-    """Returns the path of the data folder that is installed as `emofuse_jax.<package>`.
+    """Returns the absolute path of the data folder that is installed as `emofuse_jax.<package>`.
 
     pyproject.toml maps the folder `clone_folder` of the repository to that package. A bare clone on
     PYTHONPATH has no such mapping; there, the function returns `clone_folder` next to the library. It does

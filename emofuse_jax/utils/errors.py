@@ -12,7 +12,10 @@ def to_one_line(error_or_text: object) -> str:
 
 
 def format_error(error: BaseException) -> str:
-    """Returns "ClassName: text" of an error as one line; for libraries whose text alone says little."""
+    """Returns "ClassName: text" of an error as one line; for libraries whose text alone says little.
+
+    The class name has no module; without a text, the result is "ClassName:".
+    """
     return to_one_line(f"{type(error).__name__}: {error}")
 
 

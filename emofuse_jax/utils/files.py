@@ -17,7 +17,8 @@ def name_file_in_error(path: str) -> Iterator[None]:
     """Adds the file name `path` to an OSError that is raised in the `with` block and names no file.
 
     Yields nothing. A write to a full disk raises such an error; it is raised again as an OSError with the
-    same number and text that also names `path`. All other errors pass through unchanged.
+    same number and text that also names `path`. All other errors pass through unchanged, also an OSError
+    without a number (`errno`).
 
     Raises:
       OSError: The block raised one.
@@ -57,10 +58,11 @@ def file_sha256(path: str) -> str:
 def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
     """Writes `data` to `<path>.tmp`, then renames it to `path`; a reader never sees a partial file.
 
-    Missing directories are created. A `<path>.tmp` that a killed process left behind is overwritten.
+    An existing file is replaced. Missing directories are created. A `<path>.tmp` that a killed process left
+    behind is overwritten.
 
     Raises:
-      OSError: The file cannot be written; the error names it.
+      OSError: The file or its directory cannot be written; the error names one of them.
     """
     path = os.fspath(path)
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
@@ -77,10 +79,11 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
 def write_json(path: str, values: Mapping[str, object]) -> None:
     """Writes `values` atomically as indented JSON in UTF-8; equal values in equal order give equal bytes.
 
-    Missing directories are created.
+    An existing file is replaced; missing directories are created. Floats that are not finite are written as
+    `NaN`, `Infinity` and `-Infinity`, which `load_json` reads.
 
     Raises:
-      OSError: The file cannot be written; the error names it.
+      OSError: The file or its directory cannot be written; the error names one of them.
       TypeError: JSON cannot represent a value.
       ValueError: A value contains itself, or a text has half of a surrogate pair, which UTF-8 cannot
         represent.

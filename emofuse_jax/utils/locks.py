@@ -22,7 +22,7 @@ def lock_directory(directory: str) -> Iterator[None]:
     function only warns.
 
     Raises:
-      ValueError: Another process has locked the directory.
+      ValueError: The directory is already locked, by another process or by this one.
       OSError: The directory or the file `lock` in it cannot be created.
     """
     os.makedirs(directory, exist_ok=True)
@@ -40,7 +40,8 @@ def lock_file(file: IO[str] | IO[bytes], message: str) -> None:
     if the file system does not support locks, as on some network file systems.
 
     Raises:
-      ValueError: Another process has locked the file; the text of the error is `message`.
+      ValueError: The file is already locked, by another process or by another open file of this one; the text
+        of the error is `message`.
       OSError: Without the module fcntl: the marker file cannot be created.
     """
     if fcntl is None:

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 def set_up_process() -> None:
     """Sets up the process of a command: stores compiled programs on disk, shortens errors of threads.
 
-    Changes environment variables (`enable_compilation_cache`), the logger `absl`, `threading.excepthook` and
-    `sys.unraisablehook`. The logger drops errors that orbax logs, because its threads raise them as well. An
-    OSError in a thread, or one that Python cannot raise, such as a full disk at exit, is printed on stderr in
-    one line instead of with its traceback.
+    Call it before JAX is imported. Changes environment variables (`enable_compilation_cache`), the logger
+    `absl`, `threading.excepthook` and `sys.unraisablehook`. The logger drops errors that orbax logs, because
+    its threads raise them as well. An OSError in a thread, or one that Python cannot raise, such as a full
+    disk at exit, is printed on stderr in one line instead of with its traceback.
     """
     enable_compilation_cache()
     logging.getLogger("absl").addFilter(_is_worth_logging)
@@ -56,9 +56,9 @@ def _report_thread_error(arguments: threading.ExceptHookArgs) -> None:
 def _report_unraisable_error(unraisable: "sys.UnraisableHookArgs") -> None:
     """Prints an OSError that can't be raised, such as one of TensorBoard's writer at exit, in one line.
 
-    Other errors are printed with their traceback; with the environment variable EMOFUSE_TRACEBACK all are.
-    Prints nothing for reports of tensorstore to the event loop of a save that has already failed: its threads
-    would print one traceback per array.
+    It prints on stderr. Other errors are printed with their traceback; with the environment variable
+    EMOFUSE_TRACEBACK all are. Prints nothing for reports of tensorstore to the event loop of a save that has
+    already failed: its threads would print one traceback per array.
     """
     if unraisable.object is None and str(unraisable.exc_value) == "Event loop is closed":
         return

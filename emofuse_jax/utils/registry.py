@@ -22,7 +22,7 @@ class Registry(Mapping[str, Value], Generic[Value]):
         Args:
           kind: what the values are, for error messages ("fusion").
           group: entry point group of third-party packages ("emofuse.fusions").
-          builtin: the values of emofuse by name.
+          builtin: the values of emofuse by name; they are not validated.
           validate: function that raises ValueError if a value does not have what this kind needs.
         """
         self.kind, self.group = kind, group
@@ -56,7 +56,7 @@ class Registry(Mapping[str, Value], Generic[Value]):
         """Removes the implementation of that name, whether it was registered or is one of emofuse.
 
         Raises KeyError if there is none of that name; one of an installed package counts only after its first
-        use.
+        use, and is loaded again when it is used again. An implementation that was replaced does not return.
         """
         del self._values[name]
 
@@ -78,8 +78,9 @@ class Registry(Mapping[str, Value], Generic[Value]):
 
         Raises:
           KeyError: there is none of that name.
-          ValueError: an installed package provides it, but it can't be imported, or the function `validate`
-            of the registry rejects it.
+          ValueError: an installed package provides it, but it can't be imported (ImportError or
+            AttributeError), or the function `validate` of the registry rejects it. Other errors of its import
+            pass through.
         """
         if name not in self._values:
             self._values[name] = self._load(self._installed()[name])
@@ -115,8 +116,9 @@ class Registry(Mapping[str, Value], Generic[Value]):
 
         Raises:
           ValueError: there is no implementation of that name (the message names the field and the names that
-            exist); or an installed package provides it, but it can't be imported, or the function `validate`
-            of the registry rejects it.
+            exist); or an installed package provides it, but it can't be imported (ImportError or
+            AttributeError), or the function `validate` of the registry rejects it. Other errors of its import
+            pass through.
         """
         if not isinstance(name, str) or name not in self:
             raise ValueError(

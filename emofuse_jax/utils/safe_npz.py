@@ -30,7 +30,8 @@ def read_npz(
     Args:
       source: Path of the file, or an open binary file.
       shapes: Expected shape of each array by name.
-      has_rows: True if each array has an additional first axis, the rows, of length 1 to 64 (MAX_ROWS).
+      has_rows: True if each array has an additional first axis, the rows, of length 1 to 64 (MAX_ROWS), which
+        can differ between the arrays.
 
     Returns:
       A dict of the arrays by name: of the expected shape, or [rows, *shape] with `has_rows`, in the dtype of
@@ -40,6 +41,7 @@ def read_npz(
       ValueError: The file cannot be opened or is no zip archive; or an array is missing, damaged, larger than
         its shape allows, not numeric, of another shape, or stored in a way in which NumPy does not write it.
         The message does not name the file.
+      MemoryError: An array does not fit in memory.
     """
     try:
         with zipfile.ZipFile(source) as archive:
@@ -63,7 +65,7 @@ def _read_array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], has
     if member.file_size > max_bytes or member.compress_type not in ALLOWED_COMPRESSIONS:
         raise ValueError(
             f"the .npz file's array {name} has {member.file_size} bytes unpacked, expected at most"
-            f" {max_bytes}, not compressed or deflated, as numpy.savez writes it"
+            f" {max_bytes}, or it has another compression than none or deflate, with which NumPy writes it"
         )
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)

@@ -39,7 +39,7 @@ def require_fields(fields: Mapping[str, object], defaults: Mapping[str, object],
         if key not in fields:
             raise ValueError(
                 f"{name}.{key}: this field is missing: the file is damaged, or another version of emofuse"
-                " wrote it"
+                " wrote it; use that version, or write the file again"
             )
         value = fields[key]
         if isinstance(value, Mapping) and isinstance(default, Mapping):
@@ -50,8 +50,9 @@ def validate_fields(fields: Mapping[str, object], defaults: Mapping[str, object]
     """Raises ValueError if a value in `fields` is not of the type of its default, not finite, or too large.
 
     Fields that are unknown to `defaults` and fields that are missing are not reported. The rules for one
-    value: None as default accepts everything; an integer may stand for a float; numbers must be finite; lists
-    have at most 100 entries; and the absolute value of an integer is at most 100 for the fields `blocks`,
+    value: None as default accepts everything; an integer may stand for a float, but no bool for a number;
+    numbers must be finite; lists and tuples have at most 100 entries, each valid like the first entry of the
+    default (`validate_value`); and the absolute value of an integer is at most 100 for the fields `blocks`,
     `layers`, `parts`, `heads` and `steps`, 2**32 - 1 for `seed`, and 2**20 for others. Floats and texts may
     be of any size.
 
@@ -68,12 +69,12 @@ def validate_fields(fields: Mapping[str, object], defaults: Mapping[str, object]
 def validate_value(value: object, default: object, name: str) -> None:
     """Raises ValueError if a value is not of the type of its default, not finite, or too large.
 
-    A default of None accepts every value. A float field may be an integer. The fields of a mapping are
-    validated one by one; unknown and missing ones are not reported. Lists have at most 100 entries
-    (MAX_COUNT), each validated like the first entry of the default; an empty default accepts numbers and
-    strings, and one integer may replace a tuple. The absolute value of an integer is at most 100 for the
-    fields `blocks`, `layers`, `parts`, `heads` and `steps`, 2**32 - 1 for `seed`, and 2**20 for others.
-    Floats and texts may be of any size.
+    A default of None accepts every value. A float field may be an integer; a bool is no number. The fields of
+    a mapping are validated one by one; unknown and missing ones are not reported. A list may replace a tuple
+    and a tuple a list; they have at most 100 entries (MAX_COUNT), each validated like the first entry of the
+    default; an empty default accepts numbers and strings. One integer may replace a tuple that is not empty.
+    The absolute value of an integer is at most 100 for the fields `blocks`, `layers`, `parts`, `heads` and
+    `steps`, 2**32 - 1 for `seed`, and 2**20 for others. Floats and texts may be of any size.
 
     Args:
       value: The untrusted value.
@@ -120,9 +121,10 @@ def _validate_number(value: object, default: int | float, name: str) -> None:
 
 
 def _invalid_value_error(name: str, value: object, expected: str) -> ValueError:
-    """Returns the ValueError for a value of a field; the text of the value is cut to 60 characters.
+    """Returns the ValueError `<name>: <value>, expected <expected>` for a value of a field.
 
-    `expected` is a phrase that says which values are valid. The caller raises the error.
+    The text of the value (its `repr`) is cut to 60 characters. `expected` is a phrase that says which values
+    are valid. The caller raises the error.
     """
     value_text = repr(value)
     return ValueError(f"{name}: {value_text[:60]}{'..' * (len(value_text) > 60)}, expected {expected}")

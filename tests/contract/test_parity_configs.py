@@ -24,6 +24,8 @@ from tests.contract.test_configs import EXPERIMENTS, SPEC, make_spec
 from tests.support.bundles import SETTINGS
 from tests.support.fakes import random_parameters
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")  # the batch size of an export is a symbol
+
 needs_jax2onnx = pytest.mark.skipif(
     importlib.util.find_spec("jax2onnx") is None, reason="jax2onnx is not here: make onnx"
 )

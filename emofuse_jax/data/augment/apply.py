@@ -28,8 +28,11 @@ def augment(
     Args:
       batch: The batch.
       key: Random key of the step.
-      config: `config.augment` of the experiment, with all fields of `augment_defaults()`; 0 or False turns
-        a part off.
+      config: `config.augment` of the experiment; 0 or False turns a part off. Besides the fields that
+        `augment_audio` lists, it has the number of `frames` to sample; `flip` (bool); the largest changes
+        `shift` (pixels), `brightness` and `contrast` (fractions) and `gain` (nepers); `time_masks`, a number,
+        and `time_width`, their largest width in steps; `frequency_masks` and `frequency_width` in bins; the
+        probabilities `audio_dropout` and `video_dropout`; and `mixup`, the alpha of a Beta distribution.
       units_per_neper: One neper in the unit of the spectrogram: 1 for log magnitudes, 2 for log energies,
         8.69 for decibels.
 
@@ -60,8 +63,9 @@ def augment(
 def sample_frames(batch: Batch, key: PRNGKey, frame_count: int) -> Batch:
     """Returns the batch with `frame_count` random frames of each clip, one from each of `frame_count` parts.
 
-    The parts are equally long, as in AM-FBP (Zhou et al., 2021, arXiv 2111.08910). Faces, face features and
-    their mask have shape [b frame_count ...] in the result.
+    The parts are equally long, up to rounding, as in AM-FBP (Zhou et al., 2021, arXiv 2111.08910). The frames
+    stay in the order of time. Faces, face features and their mask have shape [b frame_count ...] in the
+    result.
 
     Raises:
       ValueError: The clips have fewer than `frame_count` frames.
@@ -83,7 +87,10 @@ def sample_frames(batch: Batch, key: PRNGKey, frame_count: int) -> Batch:
 
 
 def flip_faces(batch: Batch, key: PRNGKey) -> Batch:
-    """Returns the batch with the faces of each clip mirrored left to right with probability 1/2."""
+    """Returns the batch with all faces of a clip mirrored left to right, with probability 1/2 for each clip.
+
+    Face features do not change.
+    """
     is_mirrored = jax.random.bernoulli(key, 0.5, batch.label.shape)
     faces = jnp.where(is_mirrored[:, None, None, None, None], batch.faces[:, :, :, ::-1], batch.faces)
     return dataclasses.replace(batch, faces=faces)
@@ -92,8 +99,8 @@ def flip_faces(batch: Batch, key: PRNGKey) -> Batch:
 def shift_faces(batch: Batch, key: PRNGKey, pixels: int) -> Batch:
     """Returns the batch with all faces of a clip shifted by one random offset.
 
-    The offsets in x and y are whole numbers from -`pixels` to `pixels`. The pixels at the border are
-    repeated.
+    The offsets in x and y are whole numbers from -`pixels` to `pixels`, each with the same probability. The
+    pixels at the border are repeated.
     """
     b, *shape = batch.faces.shape
     top_left_corners = jax.random.randint(key, (b, 2), 0, 2 * pixels + 1)
@@ -128,7 +135,8 @@ def modality_dropout(
     """Hides the audio of a clip with probability `audio_rate`, or its faces with probability `video_rate`.
 
     Returns the batch with new masks, which are False for the hidden modality. A clip never loses both: if it
-    has only one modality, this one is not hidden. `audio_rate + video_rate` should be at most 1.
+    has only one modality, this one is not hidden. `audio_rate + video_rate` should be at most 1; if it is
+    more, faces are hidden with probability `1 - audio_rate`.
     """
     uniform = jax.random.uniform(key, batch.label.shape)
     drop_audio = (uniform < audio_rate) & batch.face_mask.any(axis=1)

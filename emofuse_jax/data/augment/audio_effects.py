@@ -23,14 +23,16 @@ def augment_audio(
 ) -> Batch:
     """Applies each effect whose field in `config` is not 0 to the spectrogram, and returns the new batch.
 
-    The order is `crop`, `speed`, `pitch`, `equalizer`, `style`, `reverb`, `noise`.
+    The order is `crop`, `speed`, `pitch`, `equalizer`, `style`, `reverb`, `noise`. Audio features do not
+    change.
 
     Args:
       batch: The batch; returned unchanged if it has no spectrogram.
       key: Random key of the step.
       config: `config.augment` of the experiment. Its fields are `crop` in steps; `speed` and `pitch`, the
         largest log of the factor; `equalizer`, the largest gain in nepers; the probabilities `style`,
-        `reverb` and `noise`; `reverb_steps`; and `noise_snr_min` and `noise_snr_max` in dB.
+        `reverb` and `noise`; `reverb_steps`, in which the longest reverberation falls by 60 dB; and the
+        limits of the signal-to-noise ratio, `noise_snr_min` and `noise_snr_max`, in dB.
       units_per_neper: One neper in the unit of the spectrogram: 1 for log magnitudes, 2 for log energies,
         8.69 for decibels.
 
@@ -91,8 +93,9 @@ def crop_time(batch: Batch, key: PRNGKey, steps: int) -> Batch:
 def change_speed(batch: Batch, key: PRNGKey, max_log_rate: float) -> Batch:
     """Makes each clip `exp(u)` times as fast, u uniform in +-`max_log_rate`; cuts steps that no longer fit.
 
-    Returns the new batch. Interpolates linearly between steps, so that only the tempo changes. (Ko et al.,
-    2015, change the pitch too; see `shift_pitch`.)
+    Returns the new batch; its mask is True at the steps of the new length, at most as many as before.
+    Interpolates linearly between steps, so that only the tempo changes. (Ko et al., 2015, change the pitch
+    too; see `shift_pitch`.)
     """
     t, length = batch.audio.shape[1], batch.audio_mask.sum(1)
     rate = jnp.exp(max_log_rate * jax.random.uniform(key, length.shape, minval=-1.0))
@@ -121,8 +124,9 @@ def shift_pitch(batch: Batch, key: PRNGKey, max_log_rate: float) -> Batch:
 def equalize(batch: Batch, key: PRNGKey, max_gain: float) -> Batch:
     """Adds a random curve over the bins to each clip: linear between five values in +-`max_gain`.
 
-    Returns the new batch. `max_gain` is in the unit of the spectrogram. This imitates another microphone or
-    the long-term spectrum of another speaker (FilterAugment, arXiv 2110.03282).
+    Returns the new batch. The values are uniform, and evenly spaced from the first to the last bin;
+    `max_gain` is in the unit of the spectrogram. This imitates another microphone or the long-term spectrum
+    of another speaker (FilterAugment, arXiv 2110.03282).
     """
     f = batch.audio.shape[2]
     node_gains = max_gain * jax.random.uniform(key, (batch.label.shape[0], 5, 1), minval=-1.0)
@@ -160,10 +164,10 @@ def reverberate(
     """Adds reverberation to a clip with probability `probability`: `y_i = x_i + g sum_k a^k x_(i-k)`, k >= 1.
 
     x_i is the power in a bin of step i before, and y_i after it. `a` makes the power fall by 60 dB in a
-    random number of steps, uniform from 10 to `steps`; `g` makes the summed reverberation 0 to 15 dB weaker
-    than the direct sound. `units_per_neper` is one neper in the unit of the spectrogram: 1 for log
-    magnitudes, 2 for log energies. Returns the new batch. Reference: exponential decay in Polack's model of
-    late reverberation.
+    random number of steps, uniform from 10 to `steps` (10 if `steps` is smaller); `g` makes the summed
+    reverberation 0 to 15 dB (uniform) weaker than the direct sound. `units_per_neper` is one neper in the
+    unit of the spectrogram: 1 for log magnitudes, 2 for log energies. Returns the new batch. Reference:
+    exponential decay in Polack's model of late reverberation.
     """
     keys = jax.random.split(key, 3)
     batch_shape = batch.label.shape
@@ -253,7 +257,8 @@ def spec_augment(
 ) -> Batch:
     """Applies SpecAugment (arXiv 1904.08779) to the log spectrogram and changes its loudness at random.
 
-    Returns the new batch. Masked intervals are filled with the clip's mean of each bin over its valid steps.
+    Returns the new batch. Masked intervals are filled with the clip's mean of each bin over its valid steps;
+    they may overlap. Widths (from 0) and the change of loudness (up or down) are uniform.
 
     Args:
       batch: The batch, with `audio` [b t f].
@@ -280,7 +285,7 @@ def random_intervals(
     """Returns a mask [batch_size size], True inside `count` random intervals of each row.
 
     An interval has 0 to `max_width` positions and is within the first `length` positions of its row; `length`
-    has one number for each row.
+    has one number for each row. Intervals may overlap.
     """
     is_inside = jnp.zeros((batch_size, size), bool)
     position = jnp.arange(size)
@@ -294,7 +299,10 @@ def random_intervals(
 
 
 def interpolate(values: Float[Array, "n d"], positions: Float[Array, " m"]) -> Float[Array, "m d"]:
-    """Returns the rows of `values` at the m fractional `positions` (0 to n - 1), by linear interpolation."""
+    """Returns the rows of `values` at the m fractional `positions`, by linear interpolation.
+
+    The positions must be from 0 to n - 1; this is not checked.
+    """
     low = jnp.floor(positions).astype(jnp.int32)
     high, fraction = jnp.minimum(low + 1, len(values) - 1), (positions - low)[:, None]
     return (1 - fraction) * values[low] + fraction * values[high]

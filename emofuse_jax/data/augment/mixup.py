@@ -24,7 +24,7 @@ def mixup(batch: Batch, key: PRNGKey, alpha: float) -> Batch:
     features. If only one of the two clips has a valid step or frame at a position, the result has that one
     unmixed; the new masks are True there too. The result has `mixed_label` (y_j) and `mixed_share` (s), for
     the loss `(1 - s) CE(y_i) + s CE(y_j)`. If row i or row j has no label, row i is not changed and its share
-    is 0.
+    is 0; its `mixed_label` is still y_j, which may be -1.
     """
     has_label = (batch.weight > 0) & batch.label_mask & (batch.label >= 0)
     mix_weight = jax.random.beta(key, alpha, alpha, batch.label.shape)
@@ -43,8 +43,8 @@ def blend(
 ) -> Num[Array, "b l *d"]:
     """Returns `(1 - s) v_i + s v_j` at positions at which rows i and j = b - 1 - i of `values` are valid.
 
-    At other positions the result is the valid row of the two. `mix_weight` is s; rows with s = 0 do not
-    change. Integer dtypes are rounded.
+    At other positions the result is the valid row of the two, or v_j if none is valid. `mix_weight` is s;
+    rows with s = 0 do not change. Integer dtypes are rounded.
     """
     trailing_shape = (1,) * (values.ndim - 2)
     step_weight = mix_weight[:, None] * jnp.ones_like(mask)

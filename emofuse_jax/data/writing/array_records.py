@@ -35,13 +35,18 @@ def write_array_records(
       name: name of the data set.
       classes: class names in the order of the labels.
       shape: dimensions that all records share.
-      settings: settings for prep.json: `recipe`, a name, and the dicts `audio`, `face` and `features`.
-      folds: test speakers of each fold; empty: up to five folds of speakers.
+      settings: settings for prep.json: `recipe`, a name, and the dicts `audio`, `face` and `features`, as
+        docs/formats.md describes them; here only `face["frames"]`, the number of face crops of a clip, is
+        read.
+      folds: test speakers of each fold of the protocol `custom_<number of folds>fold`; empty: up to five
+        folds of speakers.
 
     Raises:
       ValueError: there are no records, a clip_id or a class name occurs twice, an array of a record has a
-        wrong dtype or does not fit `shape`, a fold is empty or names an unknown speaker, or a shard is
-        damaged after it was written.
+        wrong dtype or does not fit `shape`, a label is neither -1 nor an index into the record's `votes`, a
+        text cannot be encoded as UTF-8, a fold is empty or names an unknown speaker, or a shard is damaged
+        after it was written.
+      TypeError: JSON cannot represent a value of `settings`.
       FileExistsError: `path` exists and is not empty.
       OSError: a file cannot be written, or `path` is a file.
       ImportError: tensorflow_datasets, or a package whose version prep.json records, is not installed.
@@ -75,9 +80,10 @@ def _temporary_shard(output: str, shard: int) -> str:
 def _write_shard_files(output: str, clip_records: Iterable[Record]) -> list[ShardMarker]:
     """Writes shards of up to 64 records to files `shard_<number>.tmp` in `output`; returns their markers.
 
-    The marker of a shard is a dict: `records`, the number of records, `bytes`, the size of the file,
-    `sha256`, its hash, and `rows`, the manifest rows. Raises ValueError if there are no records, a clip_id
-    occurs twice, or an array has a wrong dtype; OSError if a file cannot be written.
+    The number has five digits, from 00000; existing files are replaced. The marker of a shard is a dict:
+    `records`, the number of records, `bytes`, the size of the file, `sha256`, its hash, and `rows`, the
+    manifest rows. Raises ValueError if there are no records, a clip_id occurs twice, an array has a wrong
+    dtype or a name is not valid UTF-8; OSError if a file cannot be written.
     """
     markers: list[ShardMarker] = []
     clip_ids: set[str] = set()
@@ -89,7 +95,7 @@ def _write_shard_files(output: str, clip_records: Iterable[Record]) -> list[Shar
         marker = write_shard_file(_temporary_shard(output, len(markers)), encoded)
         markers.append({**marker, "rows": rows})
     if not markers:
-        raise ValueError("clips: none were passed, expected at least one")
+        raise ValueError("clips: none were passed, expected the records of at least one clip")
     return markers
 
 
@@ -99,7 +105,8 @@ def _encode_records(
     """Yields the bytes of each record of a shard, one at a time.
 
     Appends the manifest row of each record to `rows`, and its clip_id to the set `clip_ids`. Raises
-    ValueError if a clip_id occurs twice or an array of a record has a wrong dtype.
+    ValueError if a clip_id occurs twice, an array of a record has a wrong dtype, or a name cannot be encoded
+    as UTF-8.
     """
     for record in shard_records:
         if record.clip_id in clip_ids:

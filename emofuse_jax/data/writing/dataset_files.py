@@ -22,6 +22,8 @@ def write_dataset_files(
 ) -> None:
     """Writes manifest, splits, statistics, TFDS metadata and prep.json for complete shards.
 
+    All are written to the directory of `plan`; existing files are replaced.
+
     Args:
       plan: directory and names of the shards.
       corpus: clips, classes and speakers.
@@ -29,13 +31,15 @@ def write_dataset_files(
         `sha256`, its hash, and `rows`, the manifest rows.
       shape: dimensions that all records share.
       settings: every setting on which the content of the records depends: `recipe`, a name, and the dicts
-        `audio`, `face` and `features`.
+        `audio`, `face` and `features`, as docs/formats.md describes them; here only `face["frames"]`, the
+        number of face crops of a clip, is read.
       versions: version of each package that made the records, by name.
 
     Raises:
       OSError: a shard is missing, or a file cannot be written.
-      ValueError: a shard is damaged, a record cannot be decoded, a manifest row has an unknown column, or a
-        class name occurs twice.
+      ValueError: a shard is damaged, a record cannot be decoded, a manifest row has an unknown column, a
+        class name occurs twice, or a text cannot be encoded as UTF-8.
+      TypeError: JSON cannot represent a value of `settings`.
       ImportError: tensorflow_datasets is not installed.
     """
     rows = assign_record_positions(markers)

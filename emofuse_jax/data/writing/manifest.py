@@ -28,6 +28,8 @@ MANIFEST_COLUMNS = (
 def write_manifest(output: str, rows: Sequence[ManifestRow]) -> None:
     """Writes manifest.csv atomically into the directory `output`, one line for each row, in order.
 
+    An existing file is replaced.
+
     Args:
       output: Directory of the records.
       rows: A dict for each clip with the keys `clip_id`, `path`, `speaker`, `label`, `status`, `reason`,
@@ -36,7 +38,7 @@ def write_manifest(output: str, rows: Sequence[ManifestRow]) -> None:
 
     Raises:
       OSError: The file cannot be written.
-      ValueError: A row has another key.
+      ValueError: A row has another key, or a text cannot be encoded as UTF-8.
     """
     text = io.StringIO(newline="")
     # Python before 3.13 does not quote a single carriage return, which then ends the row for the reader.

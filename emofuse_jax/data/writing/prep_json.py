@@ -22,7 +22,7 @@ def write_prep_json(
     settings: PrepSettingsDict,
     versions: dict[str, str],
 ) -> None:
-    """Writes prep.json atomically into the directory `output`.
+    """Writes prep.json atomically into the directory `output`; replaces an existing one.
 
     Its fields are `schema_version`, `corpus`, `dataset` (first part of the shards' names), `classes`,
     `speakers`, `sex`, `class_map`, `settings`, `shape`, `frames` (face crops of a clip), `versions`,
@@ -36,11 +36,14 @@ def write_prep_json(
       rows: Rows of the manifest; `path` and `sha256` of each are hashed.
       shape: Dimensions that all records share.
       settings: Every setting on which the content of the records depends: `recipe`, a name, and the dicts
-        `audio`, `face` and `features`.
+        `audio`, `face` and `features`, as docs/formats.md describes them; only `face["frames"]` is read, all
+        are stored.
       versions: Version of each package that made the records, by name.
 
     Raises:
       OSError: The file cannot be written.
+      TypeError: JSON cannot represent a value of `settings`.
+      ValueError: A text cannot be encoded as UTF-8.
     """
     sources_hash = hashlib.sha256("".join(f"{row['path']}\0{row['sha256']}\n" for row in rows).encode())
     values: PrepMetadata = {

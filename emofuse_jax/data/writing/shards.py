@@ -51,7 +51,7 @@ class ShardPlan:
     """Number of shards."""
 
     def clips_in_shard(self, shard: int) -> tuple[MediaClip, ...]:
-        """Returns the clips of shard number `shard`, which starts at 0."""
+        """Returns the entries of `clips` in shard `shard`, a number from 0 to `num_shards` - 1."""
         n = len(self.clips)
         return self.clips[shard * n // self.num_shards : (shard + 1) * n // self.num_shards]
 
@@ -95,7 +95,11 @@ class ShardPlan:
 
 
 def _check_marker_row(row: object, name: str) -> None:
-    """Raises ValueError, which begins with `name`, unless `row` is a dict with all REQUIRED_ROW_FIELDS."""
+    """Raises ValueError, which begins with `name`, unless `row` is a dict with all REQUIRED_ROW_FIELDS.
+
+    These are the strings `clip_id`, `path`, `speaker`, `take`, `status`, `reason` and `sha256`, and the
+    integer `label`.
+    """
     for field, expected_type in REQUIRED_ROW_FIELDS.items():
         value = row.get(field) if isinstance(row, dict) else None
         if not isinstance(value, expected_type):
@@ -106,12 +110,15 @@ def _check_marker_row(row: object, name: str) -> None:
 
 
 def file_safe_name(dataset: str) -> str:
-    """Returns the name of a data set with `_` for each character but letters, digits and underscores."""
+    """Returns the name of a data set with `_` for each character but letters, digits and underscores.
+
+    Letters and digits of all scripts stay, such as `é`.
+    """
     return re.sub(r"\W", "_", dataset)
 
 
 def plan_shards(output: str, dataset: str, clips: tuple[MediaClip, ...], num_shards: int | None) -> ShardPlan:
-    """Returns the plan for `num_shards` shards; None: one for every 64 clips (CLIPS_PER_SHARD).
+    """Returns the plan for `num_shards` shards; None: one for every 64 clips, rounded up.
 
     The plan has `output`, the directory of the records, `dataset`, the first part of the file names, `clips`
     and `num_shards`. It assigns the clips, in order, to shards whose numbers of clips differ by at most 1.
@@ -131,8 +138,8 @@ def write_shard(
 ) -> None:
     """Writes one shard, to the file `plan.name(shard)`, and then its marker, to `plan.marker_path(shard)`.
 
-    The marker has the number of records, the size and SHA-256 of the shard, and `rows`. Errors of the
-    iterable `encoded_records` pass through.
+    The marker has the number of records, the size and SHA-256 of the shard, and `rows`. Existing files are
+    replaced. Errors of the iterable `encoded_records` pass through.
 
     Args:
       plan: The plan of all shards.
@@ -143,6 +150,7 @@ def write_shard(
 
     Raises:
       OSError: A file cannot be written, e.g. because the disk is full.
+      ValueError: A text in `rows` cannot be encoded as UTF-8.
     """
     path = os.path.join(plan.output, plan.name(shard))
     file_fields = write_shard_file(path + ".tmp", encoded_records)
@@ -152,7 +160,7 @@ def write_shard(
 
 
 def write_shard_file(path: str, encoded_records: Iterable[bytes | None]) -> ShardFileFields:
-    """Writes the records of one shard to the file `path`, leaving out None.
+    """Writes the records of one shard to the file `path`, leaving out None; replaces an existing file.
 
     Returns `{"records": number of records, "bytes": size of the file, "sha256": its hash}`. Raises OSError if
     the file cannot be written, for example because the disk is full.
@@ -223,8 +231,11 @@ def begin_or_resume(output: str, identity: PrepIdentity) -> PrepIdentity:
 
     Raises:
       ValueError: The directory has other records or another preparation (names the first field that differs),
-        or the stored identity is not a JSON object with `settings.features`.
-      OSError: The directory cannot be read, or the identity cannot be written.
+        the stored identity is not a JSON object with `settings.features`, or a text in `identity` cannot be
+        encoded as UTF-8.
+      OSError: The directory cannot be read, or the identity cannot be read or written.
+      TypeError: JSON cannot represent a value of `identity`.
+      AttributeError: `settings.features` of an identity is not an object.
     """
     path = os.path.join(output, PROGRESS_FOLDER, "identity.json")
     if not os.path.exists(path):

@@ -34,9 +34,9 @@ def list_protocols(corpus: Corpus) -> list[EvaluationProtocol]:
 def _shipped_protocols(corpus_name: str, speakers: set[str]) -> list[EvaluationProtocol]:
     """Returns the shipped protocols of a corpus whose speakers are all in `speakers`, sorted by name.
 
-    They are the files protocols/*.json; the list is empty if none is for this corpus. A protocol has `name`,
-    `speakers`, `folds` (test speakers of each fold) and `validation` (validation speakers of each fold; empty
-    if `make_fold` selects them).
+    They are the files protocols/*.json next to this module; the list is empty if none is for this corpus. A
+    protocol has `name`, `speakers`, `folds` (test speakers of each fold) and `validation` (validation
+    speakers of each fold; empty if `make_fold` selects them).
     """
     folder = importlib.resources.files("emofuse_jax.data.writing") / "protocols"
     matching_protocols = []
@@ -83,6 +83,9 @@ def make_fold(
       fold: Number of the fold, from 0.
       rows: Rows of the manifest.
       sex: 'f' or 'm' by speaker, to select validation speakers of both sexes.
+
+    Raises:
+      IndexError: The protocol has no such fold.
     """
     test_speakers = set(protocol.folds[fold])
     other_speakers = set(protocol.speakers) - test_speakers
@@ -136,6 +139,8 @@ def write_splits(
 ) -> dict[tuple[str, int], FoldParts]:
     """Writes splits/<protocol>/fold_<i>.json and protocols/<protocol>.json for all protocols of a corpus.
 
+    Both folders are in `output`; existing files of the same name are replaced.
+
     Args:
       output: Directory of the records.
       corpus: The corpus.
@@ -147,6 +152,7 @@ def write_splits(
 
     Raises:
       OSError: A file cannot be written.
+      ValueError: A name cannot be encoded as UTF-8.
     """
     os.makedirs(os.path.join(output, "splits"), exist_ok=True)
     folds: dict[tuple[str, int], FoldParts] = {}

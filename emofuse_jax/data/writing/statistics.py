@@ -43,7 +43,10 @@ class Moments:
     def add(
         self, num_frames: int, sum_of_values: Float[np.ndarray, " f"], sum_of_squares: Float[np.ndarray, " f"]
     ) -> None:
-        """Adds the number of frames of a clip and its sums of values and of squares, both [f]."""
+        """Adds the number of frames of a clip and its sums of values and of squares, both [f].
+
+        Raises ValueError if f is not the number of bins.
+        """
         self.num_frames += num_frames
         self.sum_of_values += sum_of_values
         self.sum_of_squares += sum_of_squares
@@ -78,7 +81,10 @@ class FoldMoments(Generic[FoldKey]):
                 self.moments_by_clip.setdefault(clip, []).append(self.moments[key])
 
     def add(self, record: Record) -> None:
-        """Adds a record to every fold that trains on it; a record without audio is ignored."""
+        """Adds a record to every fold that trains on it; a record without audio is ignored.
+
+        Raises ValueError if its spectrogram has another number of bins.
+        """
         fold_moments = self.moments_by_clip.get(record.clip_id, ())
         if record.audio_ok and fold_moments:
             sums = _clip_sums(record)
@@ -107,6 +113,9 @@ def compute_fold_statistics(
       folds: The lists of clip_ids of each fold, of which only `train` is used, by a key of the caller's
         choice, such as (protocol, number of the fold).
       bins: Number of spectrogram bins f.
+
+    Raises:
+      ValueError: The spectrogram of a record has another number of bins.
     """
     moments = FoldMoments(folds, bins)
     for record in clip_records:
@@ -134,9 +143,11 @@ def write_fold_statistics(
 ) -> None:
     """Writes stats/<protocol>/fold_<i>.npz with `mean` and `std` [f] over the training clips of each fold.
 
+    Both are float64, of each spectrogram bin. The folder is in `output`; existing files are replaced.
+
     Args:
       output: Directory of the records.
-      shard_names: File names of all shards, which are read once.
+      shard_names: File names of all shards in `output`, which are read once.
       folds: By (protocol name, number of the fold) a dict with lists of clip_ids; only `train` is used.
       shape: Dimensions of the records.
 

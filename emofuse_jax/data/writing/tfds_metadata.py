@@ -29,7 +29,8 @@ def write_tfds_metadata(
     """Writes features.json and dataset_info.json into the directory of the records, so that TFDS can open it.
 
     features.json has the type, dtype and shape of each field of a record; dataset_info.json has the name, the
-    version and the split `clips` with the number of records of each shard and all bytes.
+    version and the split `clips` with the number of records of each shard and all bytes. With classes, their
+    names are written to label.labels.txt, one a line. Existing files are replaced.
 
     Args:
       output: Directory of the records.
@@ -71,7 +72,8 @@ def _tfds_features(
     """Returns the TFDS FeaturesDict of a record: the type, dtype and shape of each field by its name.
 
     `features_module` is `tfds.features`, `num_frames` the number of face crops of a clip. Optional arrays are
-    included if `shape` has a width for them. Without classes, the label is an integer.
+    included if `shape` has a width for them. The label is a ClassLabel with the names of the classes, or an
+    integer without classes. Raises ValueError if a class name occurs twice.
     """
     c = len(classes)
 

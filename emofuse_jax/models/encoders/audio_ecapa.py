@@ -65,8 +65,9 @@ class TimeConv(nnx.Module):
     ) -> Float[Array, "b u d"]:
         """Returns u steps of d channels, one for every `stride` steps of `x` (u is t / stride, rounded up).
 
-        `mask` is True at valid steps of the result; the other steps are zero. If `train`, the norm uses the
-        statistics of the valid steps and updates its running statistics.
+        `mask` is True at valid steps of the result; the other steps are zero. Step i of the result lies at
+        step `stride` i of `x`, which must be zero at padding. If `train`, the norm uses the statistics of the
+        valid steps and updates its running statistics.
         """
         x = masked_batch_norm(self.norm, jax.nn.relu(self.conv(x)), mask[..., None], train=train)
         return jnp.where(mask[..., None], x, 0)
@@ -97,10 +98,11 @@ class SERes2Block(nnx.Module):
     def __call__(
         self, x: Float[Array, "b t c"], mask: Bool[Array, "b t"], *, train: bool
     ) -> Float[Array, "b t c"]:
-        """Applies the block to t steps of c channels; the result has the same shape.
+        """Computes `x + gate o W_2 res2(W_1 x)` for t steps of c channels; the result has the same shape.
 
-        `mask` is True at valid steps. `x` must be zero at masked steps, and the result is too. If `train`,
-        the norms use the statistics of the valid steps and update their running statistics.
+        res2 convolves groups of channels over time; the gate is one number for each channel of a clip. `mask`
+        is True at valid steps. `x` must be zero at masked steps, and the result is too. If `train`, the norms
+        use the statistics of the valid steps and update their running statistics.
         """
         groups = jnp.split(self.first(x, mask, train=train), self.scale, axis=-1)
         group_outputs = [groups[0]]
@@ -139,15 +141,16 @@ class Ecapa(nnx.Module):
         self.width = config.output
 
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
-        """Encodes `batch.audio` [b t f], which is standardised and zero at padding.
+        """Encodes `batch.audio` [b t f], a spectrogram that is standardised and zero at padding.
 
         If `train`, batch norms use the statistics of the batch and update their running statistics.
 
         Returns:
-          `sequence` and an empty dict `aux`. The sequence has u positions of width d = `config.output`, one
-          for every `stride` steps: `values` [b u d], zero at masked positions; `mask` [b u], True where the
-          step at the start of the position is valid in `batch.audio_mask`; `time_index` [b u], the number of
-          the position among the valid ones, from 0; and `length` [b], the number of valid positions.
+          `sequence` and an empty dict `aux`. The sequence has u = t / `config.stride` positions (rounded up)
+          of width d = `config.output`: `values` [b u d], zero at masked positions; `mask` [b u], True where
+          the step at the start of the position is valid in `batch.audio_mask`; `time_index` [b u], the number
+          of the position among the valid ones, from 0 (no meaning at masked ones); and `length` [b], the
+          number of valid positions.
         """
         mask = batch.audio_mask[:, :: self.stride]
         x = self.first(batch.audio, mask, train=train)

@@ -90,9 +90,10 @@ def parse_layers(config: ConfigDict) -> tuple[ConvLayerSpec, ...]:
 def output_length(steps: int, layers: tuple[ConvLayerSpec, ...]) -> int:
     """Returns the number of columns (time) of the layers' feature map for a spectrogram of `steps` steps.
 
-    `layers` are those of `parse_layers`, each with `kernel`, `stride`, `padding` and `pool`. The padding of
-    the convolutions is not counted. The number is below 1 if there are too few steps. For frequency bins
-    instead of steps, it is the number of bins of the map.
+    `layers` are those of `parse_layers`, each with `kernel`, `stride`, `padding` and `pool`. A convolution,
+    with `padding` zeros on both sides, makes `(n + 2 padding - kernel) // stride + 1` steps of n, a pool
+    `(n - 3) // 2 + 1`. The number is below 1 if there are too few steps. For frequency bins instead of steps,
+    it is the number of bins of the map.
     """
     for layer in layers:
         steps = (steps - layer.unpadded_kernel) // layer.stride + 1
@@ -104,8 +105,9 @@ def output_length(steps: int, layers: tuple[ConvLayerSpec, ...]) -> int:
 def min_input_length(layers: tuple[ConvLayerSpec, ...], columns: int = 1) -> int:
     """Returns the smallest number of spectrogram steps that gives `columns` columns of the feature map.
 
-    `layers` are those of `parse_layers`, each with `kernel`, `stride`, `padding` and `pool`. The padding of
-    the convolutions is not counted. With ALEXNET, one column needs 67 steps and three need 131.
+    `layers` are those of `parse_layers`, each with `kernel`, `stride`, `padding` and `pool`; `columns` is at
+    least 1. `output_length` gives the number of columns for any number of steps. With the layers of the
+    constant ALEXNET in this file, one column needs 67 steps and three need 131.
     """
     for layer in reversed(layers):
         if layer.pool:
@@ -117,7 +119,8 @@ def min_input_length(layers: tuple[ConvLayerSpec, ...], columns: int = 1) -> int
 def downsample_mask(mask: Bool[Array, "b t"], size: int, stride: int) -> Bool[Array, "b u"]:
     """Returns the mask of the windows of `size` steps; a window is valid if all of its steps are.
 
-    A window starts every `stride` steps, without padding: there are u = (t - size) // stride + 1.
+    A window starts every `stride` steps, without padding: there are u = (t - size) // stride + 1, or 0 if t
+    is below `size`.
     """
     invalid = 1.0 - mask.astype(jnp.float32)  # ONNX has no reduce-window for bool
     return jax.lax.reduce_window(invalid, -jnp.inf, jax.lax.max, (1, size), (1, stride), "VALID") == 0
@@ -176,10 +179,12 @@ class AudioFCN(nnx.Module):
 
         Returns:
           `(features, mask)`: the map of u columns (time), g bins and d channels, zero at masked columns, and
-          the mask of the columns, True at valid ones.
+          the mask of the columns. u and g are `output_length` of t and f; d is the last of `config.widths`. A
+          column is valid (True) if the clip would also have it without padding; a clip with a valid step
+          counts as at least `min_length` steps long.
 
         Raises:
-          ValueError: if the batch has fewer steps than one column needs (`min_length`).
+          ValueError: if t is below `min_length`, the number of steps that one column needs.
         """
         if audio.shape[1] < self.min_length:
             raise ValueError(
@@ -230,8 +235,8 @@ def map_to_sequence(
 
     Returns:
       A sequence with `values` [b l d] of l positions, their `mask` and `time_index` [b l] (the number of the
-      column, from 0), and `length` [b], the number of valid columns. With "2d", l = u g, and the bins of a
-      column are adjacent; otherwise l = u.
+      column among the valid ones, from 0; no meaning at masked positions), and `length` [b], the number of
+      valid columns. With "2d", l = u g, and the bins of a column are adjacent; otherwise l = u.
     """
     b, u, g, d = features.shape
     time_index = jnp.cumsum(mask, axis=1) - 1
@@ -271,7 +276,9 @@ def position_width(width: int, bins: int, axes: str) -> int:
 def reshape_to_map(weights: Float[Array, "... l"], bins: int, axes: str) -> Float[Array, "..."]:
     """Returns weights over positions in the shape of the feature map with u columns and g = `bins` bins.
 
-    The shape is [.. u g] if `axes` is "2d" (each bin of each column is a position), otherwise [.. u].
+    The shape is [.. u g] if `axes` is "2d" (each bin of each column is a position, and the bins of a column
+    are adjacent); then g must divide l, otherwise reshaping raises TypeError. For any other value of `axes`,
+    the weights [.. u] are returned unchanged.
     """
     return weights.reshape(*weights.shape[:-1], -1, bins) if axes == "2d" else weights
 
@@ -293,15 +300,17 @@ class FCNEncoder(nnx.Module):
         self.width = position_width(self.fcn.width, self.fcn.bins, self.axes)
 
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
-        """Encodes `batch.audio`, a standardised log spectrogram that is zero at padding.
+        """Encodes `batch.audio` [b t f], a standardised log spectrogram that is zero at padding.
 
         If `train`, batch norms use the statistics of the batch and update their running statistics.
 
         Returns:
-          `sequence` and an empty dict `aux`. The sequence has l positions of width d: the columns of the
-          feature map or, if `config.attn_axes` is "2d", each bin of each column. It has `values` [b l d];
-          `mask` [b l], True at valid positions; `time_index` [b l], the number of the column among the valid
-          ones, from 0; and `length` [b], the number of valid columns.
+          `sequence` and an empty dict `aux`. The sequence has l positions of width d (the attribute `width`):
+          the columns of the feature map or, if `config.attn_axes` is "2d", each bin of each column. It has
+          `values` [b l d], zero at masked positions; `mask` [b l], True for columns that the clip would
+          also have without padding, at least one if `batch.audio_mask` has a valid step for the clip;
+          `time_index` [b l], the number of the column among the valid ones, from 0 (no meaning at masked
+          positions); and `length` [b], the number of valid columns.
 
         Raises:
           ValueError: if the batch has fewer steps than one column of the feature map needs.

@@ -58,10 +58,10 @@ class ConvStages(nnx.Module):
     ) -> tuple[Float[Array, "b u g d"], Bool[Array, "b u"]]:
         """Returns `(features, mask)`: a map of u columns (time), g bins and d channels, and its column mask.
 
-        u and g are t and f divided by 2 to the power of the number of stages, rounded up. `audio` must be
-        standardised and zero at masked steps. Both masks are True at valid steps or columns; the map is zero
-        at masked columns. If `train`, batch norms use the statistics of the valid columns and update their
-        running statistics.
+        u and g are t and f divided by `2^n`, rounded up, for n stages; d is the last of `config.widths`.
+        `audio` must be standardised and zero at masked steps. Both masks are True at valid steps or columns:
+        column i is valid if step `2^n i` is. The map is zero at masked columns. If `train`, batch norms use
+        the statistics of the valid columns and update their running statistics.
         """
         x = audio[..., None]  # b t f 1
         for i in range(1, self.stage_count + 1):
@@ -100,15 +100,16 @@ class MelCNN(nnx.Module):
         self.width = position_width(self.stages.width, self.stages.bins, self.axes)
 
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
-        """Encodes `batch.audio`, standardised log-mel energies that are zero at padding.
+        """Encodes `batch.audio` [b t f], standardised log-mel energies that are zero at padding.
 
         If `train`, batch norms use the statistics of the batch and update their running statistics.
 
         Returns:
-          `sequence` and an empty dict `aux`. The sequence has l positions of width d: the columns of the
-          feature map or, if `config.attn_axes` is "2d", each bin of each column. It has `values` [b l d];
-          `mask` [b l], True at valid positions; `time_index` [b l], the number of the column among the valid
-          ones, from 0; and `length` [b], the number of valid columns.
+          `sequence` and an empty dict `aux`. The sequence has l positions of width d (the attribute `width`):
+          the columns of the feature map or, if `config.attn_axes` is "2d", each bin of each column. It has
+          `values` [b l d], zero at masked positions; `mask` [b l], True if the step at the centre of the
+          column is valid in `batch.audio_mask`; `time_index` [b l], the number of the column among the valid
+          ones, from 0 (no meaning at masked positions); and `length` [b], the number of valid columns.
         """
         return EncoderOutput(
             map_to_sequence(*self.stages(batch.audio, batch.audio_mask, train=train), self.axes), {}

@@ -40,15 +40,16 @@ class PartResNet(nnx.Module):
         self.time = TokenAttention(self.width, config.heads, dtype, rngs=rngs)
 
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
-        """Encodes `batch.audio`, a standardised spectrogram with zeros at padding, as one position per part.
+        """Encodes `batch.audio` [b t f], standardised and zero at padding, as one position per part.
 
         If `train`, batch norms use the statistics of the batch and update their running statistics.
 
         Returns:
           `sequence` and `aux`. The sequence has n = `config.parts` positions, one for each equal part of the
-          clip: `values` [b n d] of width d; `mask` [b n], False for a part without a valid step; `time_index`
-          [b n], the number of the part, from 0; and `length` [b], always n. `aux` has `time_attention`
-          [b n n]: row i has the weights of all parts for part i.
+          clip: `values` [b n d] of width d (the attribute `width`), which have no meaning at masked parts;
+          `mask` [b n], False for a part without a valid step in its window; `time_index` [b n], the number of
+          the part, from 0; and `length` [b], always n. `aux` has `time_attention` [b n n]: row i has the
+          weights of all parts for part i, with sum 1 over the valid parts (all 0 if there is none).
         """
         windows, window_mask = cut_segments(
             batch.audio, batch.audio_mask, num_segments=self.parts, window_steps=self.window_frames

@@ -53,8 +53,10 @@ class ConvBlocks(nnx.Module):
     ) -> Float[Array, "n d"]:
         """Computes one vector of width d for each of the n windows of w steps and f bins.
 
-        `mask` is True for valid windows; the vectors of the others have no meaning. If `train`, batch norms
-        use the statistics of the valid windows, and update their running statistics.
+        d is the last of `config.widths`. w and f must be at least 2 to the power of the number of blocks;
+        otherwise slicing raises TypeError. `mask` is True for valid windows; the vectors of the others have
+        no meaning. If `train`, batch norms use the statistics of the valid windows, and update their running
+        statistics.
         """
         x, mask = windows[..., None], mask[:, None, None, None]
         for i in range(1, self.block_count + 1):
@@ -84,15 +86,16 @@ class SegmentEncoder(nnx.Module):
         self.width = self.blocks.width
 
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
-        """Encodes `batch.audio`, a standardised log spectrogram that is zero at padding.
+        """Encodes `batch.audio` [b t f], a standardised log spectrogram that is zero at padding.
 
         If `train`, batch norms use the statistics of the batch and update their running statistics.
 
         Returns:
           `sequence` and an empty dict `aux`. The sequence has n = `config.segments` positions, one for each
-          equal part of the clip: `values` [b n d] of width d; `mask` [b n], True if the step at the centre of
-          the segment is valid; `time_index` [b n], the number of the segment, from 0; and `length` [b],
-          always n.
+          equal part of the clip: `values` [b n d], computed from the `config.segment_steps` steps around the
+          centre of the segment, of width d, the last of `config.widths` (no meaning at masked segments);
+          `mask` [b n], True if the step at the centre is valid in `batch.audio_mask`; `time_index` [b n], the
+          number of the segment, from 0; and `length` [b], always n.
         """
         windows, window_mask = cut_segments(
             batch.audio, batch.audio_mask, num_segments=self.segments, window_steps=self.window_frames

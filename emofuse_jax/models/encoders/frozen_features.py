@@ -32,8 +32,8 @@ class FeatureProjection(nnx.Module):
             kind = "face" if modality == "video" else "audio"
             raise ValueError(
                 f"config.model.{modality}.encoder: 'features', but the records contain no {kind} features;"
-                f" prepare them again with --{kind}_encoder and the path of an ONNX model, or set another"
-                " encoder"
+                f" prepare them again (emofuse prepare) with --{kind}_encoder and the path of an ONNX model,"
+                " or set another encoder"
             )
         if config.activation not in ACTIVATIONS:
             raise ValueError(
@@ -45,7 +45,10 @@ class FeatureProjection(nnx.Module):
         self.activate, self.dtype = ACTIVATIONS[config.activation], dtype
 
     def __call__(self, x: Float[Array, "b l d"], mask: Bool[Array, "b l"]) -> Float[Array, "b l e"]:
-        """Returns one vector of width e for each of the l vectors of width d; zero where `mask` is False."""
+        """Returns `g(W norm(x) + b)`, of width e = `config.embedding`, for the l vectors of each clip.
+
+        norm is layer norm, and g is `config.activation`. The result is zero where `mask` is False.
+        """
         x = jnp.where(mask[..., None], x.astype(jnp.float32), 0.0)
         y = self.activate(self.linear(self.norm(x).astype(self.dtype)))
         return jnp.where(mask[..., None], y, 0)
@@ -67,13 +70,15 @@ class AudioFeatureEncoder(nnx.Module):
         self.width = config.embedding
 
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
-        """Encodes `batch.audio_features`, u steps of features for each clip; `train` has no effect.
+        """Encodes `batch.audio_features` [b u d], u steps of features for each clip; `train` has no effect.
+
+        Neither this field nor `batch.audio_features_mask` [b u] may be None.
 
         Returns:
           `sequence` and an empty dict `aux`. The sequence has `values` [b u e], one vector of width e =
-          `config.embedding` per step, zero at masked steps; `mask` [b u], True at valid steps; `time_index`
-          [b u], the number of the step among the valid ones, from 0; and `length` [b], the number of valid
-          steps.
+          `config.embedding` per step, zero at masked steps; `mask` [b u], which is
+          `batch.audio_features_mask`, True at valid steps; `time_index` [b u], the number of the step among
+          the valid ones, from 0 (no meaning at masked steps); and `length` [b], the number of valid steps.
         """
         features, mask = batch.audio_features, batch.audio_features_mask
         assert features is not None  # the records contain what `reads` names
@@ -98,12 +103,13 @@ class VideoFeatureEncoder(nnx.Module):
         self.width = config.embedding
 
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
-        """Encodes `batch.face_features`, one feature vector per frame; `train` has no effect.
+        """Encodes `batch.face_features` [b s d], one vector per frame, not None; `train` has no effect.
 
         Returns:
           `sequence` and an empty dict `aux`. The sequence has `values` [b s e], one vector of width e =
-          `config.embedding` for each of the s frames, zero at frames without a face; `mask` [b s], True at
-          frames with a face; `time_index` [b s], the number of the frame, from 0; and `length` [b], always s.
+          `config.embedding` for each of the s frames, zero at frames without a face; `mask` [b s], which is
+          `batch.face_mask`, True at frames with a face; `time_index` [b s], the number of the frame, from 0;
+          and `length` [b], always s.
         """
         features, mask = batch.face_features, batch.face_mask
         assert features is not None  # the records contain what `reads` names

@@ -46,8 +46,9 @@ class ConvNorm(nnx.Module):
     ) -> Float[Array, "n y x d"]:
         """Applies convolution and norm, without activation; returns n maps of y x x pixels with d channels.
 
-        y and x are h and w divided by the stride, rounded up, for an odd kernel. If `train`, the norm uses
-        the statistics of the images whose mask is True, and updates its running statistics.
+        y and x are h and w divided by the stride, rounded up, for an odd kernel; y is h // stride + 1 for an
+        even one, and x likewise. If `train`, the norm uses the statistics of the images whose mask is True,
+        and updates its running statistics. The maps of the other images have no meaning.
         """
         return masked_batch_norm(self.norm, self.conv(x), mask, train=train)
 
@@ -77,10 +78,11 @@ class BasicBlock(nnx.Module):
     def __call__(
         self, x: Float[Array, "n h w c"], mask: Bool[Array, "n 1 1 1"], *, train: bool
     ) -> Float[Array, "n y x d"]:
-        """Applies the block; returns n maps of y x x pixels with d channels.
+        """Computes `relu(x' + norm(conv(relu(norm(conv(x))))))`; returns n maps of y x x pixels.
 
-        y and x are h and w divided by the stride, rounded up. If `train`, the norms use the statistics of the
-        images whose mask is True, and update their running statistics.
+        x' is x, or a projection of it if the shape changes. y and x are h and w divided by the stride,
+        rounded up; there are d channels. If `train`, the norms use the statistics of the images whose mask is
+        True, and update their running statistics. The maps of the other images have no meaning.
         """
         y = jax.nn.relu(self.first(x, mask, train=train))
         y = self.second(y, mask, train=train)
@@ -119,6 +121,7 @@ class ResNet(nnx.Module):
     ) -> Float[Array, "n d"]:
         """Computes one vector of width d for each of n images of h x w pixels with c channels.
 
+        The pixels are in [-1, 1] or standardised. d is `config.width`, doubled by each stage after the first.
         `mask` is True for valid images; the vectors of the others have no meaning. If `train`, batch norms
         use the statistics of the valid images, and update their running statistics.
         """
@@ -172,14 +175,15 @@ class FrameEncoder(nnx.Module):
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
         """Computes `tanh(W resnet(face) + b)` for each of the s frames of `batch.faces`.
 
-        The faces are uint8 [b s h w 3]; pixels are scaled from 0..255 to [-1, 1], and the images of frames
-        without a face are set to 0. If `train`, batch norms use the statistics of the frames with a face and
-        update their running statistics.
+        The faces are uint8 [b s h w 3]; pixels are scaled from 0..255 to [-1, 1], downsampled by
+        `config.downsample`, and set to 0 in frames without a face. If `train`, batch norms use the statistics
+        of the frames with a face and update their running statistics.
 
         Returns:
           `sequence` and an empty dict `aux`. The sequence has `values` [b s d] of width d =
-          `config.embedding`; `mask` [b s], True at frames with a face; `time_index` [b s], the number of the
-          frame, from 0; and `length` [b], always s.
+          `config.embedding`, which have no meaning at frames without a face; `mask` [b s], which is
+          `batch.face_mask`, True at frames with a face; `time_index` [b s], the number of the frame, from 0;
+          and `length` [b], always s.
         """
         b, s, h, w, c = batch.faces.shape
         images = (

@@ -65,11 +65,13 @@ class SnippetEncoder(nnx.Module):
 
         Returns:
           `sequence` and `aux`. The sequence has n = `config.snippets` positions: `values` [b n d], a vector
-          of width d; `mask` [b n], True for snippets with a face; `time_index` [b n], the number of the
-          snippet, from 0; and `length` [b], always n. `aux` has the mean attention weights that the pixels of
-          the feature map of y x x pixels and d channels (`space_attention` [b n y x]) and its channels
-          (`channel_attention` [b n d]) receive, and `time_attention` [b n n]: row i has the weights of all
-          snippets for snippet i.
+          whose width d is the number of channels of the feature map (no meaning at masked snippets); `mask`
+          [b n], True for snippets with a face in at least one frame (`batch.face_mask`); `time_index` [b n],
+          the number of the snippet, from 0; and `length` [b], always n. `aux` has the attention weights that
+          the y x x pixels of the feature map (`space_attention` [b n y x]) and its channels
+          (`channel_attention` [b n d]) receive, as means over the heads and over all pixels or channels that
+          attend, with sum 1 for each snippet; and `time_attention` [b n n]: row i has the weights of all
+          snippets for snippet i, with sum 1 over those with a face (all 0 if there is none).
 
         Raises:
           ValueError: if the number of snippets does not divide the number of frames of the batch.
@@ -98,9 +100,9 @@ class SnippetEncoder(nnx.Module):
     def _cut_snippets(self, batch: Batch) -> tuple[Float[Array, "m l h w 3"], Bool[Array, "b n"]]:
         """Returns `(images, mask)`: the frames of all snippets, downsampled, and which snippets have a face.
 
-        `images` has m = b n snippets of l frames, of h x w pixels after downsampling; values are in [-1, 1],
-        and 0 in frames without a face. `mask` is True for snippets with a face. Raises ValueError if the
-        number of snippets does not divide the number of frames.
+        `images` has m = b n snippets of l frames, clip by clip, of h x w pixels after downsampling; values
+        are in [-1, 1], and 0 in frames without a face. `mask` is True for snippets with a face in at least
+        one frame. Raises ValueError if the number of snippets does not divide the number of frames.
         """
         b, s, h, w, c = batch.faces.shape
         snippet_frames, mask = self._frames_per_snippet(s), batch.face_mask

@@ -50,20 +50,21 @@ class AdaptiveMultiLevelFBP(nnx.Module):
 
         Args:
           pooled: `audio` [b n d_a] and `video` [b n d_v], the vectors of the entire clip at index 0 and of
-            its parts after it; and their masks `audio_mask` and `video_mask` [b n], False where the modality
-            is absent (its vector is zero).
+            its parts after it (n = 1 + `config.parts`); and their masks `audio_mask` and `video_mask` [b n],
+            False where the modality is absent (its vector is zero).
           train: whether dropout acts.
           key: random key of the dropout; may be None if `train` is False.
 
         Returns:
           A FusionOutput: `logits` [b c] of the c classes; `embedding` [b 2o], the fused vector of the entire
-          clip, of width o = `config.width`, and the mean of those of its parts, side by side; and the dict
-          `aux` with `trunks` [b n o] and `trunk_weights` [b n 2], the fused vectors and the weights of
-          (audio, video) of the entire clip and its parts (n = 1 + `config.parts`); `modality_weights` [b 2],
-          the weights of the entire clip; if `config.gates` is "vector", its gates `audio_gate` [b d_a] and
-          `video_gate` [b d_v]; and with `config.auxiliary` the `level_logits` [b 2 c] of (clip, mean of
-          parts) and `level_mask` [b 2], False for a level without input. The weight of an absent modality is
-          0; the others have the sum 1.
+          clip, of width o = `config.width`, and the mean of those of its complete parts, side by side; and
+          the dict `aux` with `trunks` [b n o] and `trunk_weights` [b n 2], the fused vectors and the weights
+          of (audio, video) of the entire clip and its parts; `modality_weights` [b 2], the weights of the
+          entire clip; if `config.gates` is "vector", its gates `audio_gate` [b d_a] and `video_gate` [b d_v],
+          between 0 and 1; and with `config.auxiliary` the `level_logits` [b 2 c] of (clip, mean of parts) and
+          `level_mask` [b 2], False for a level without input. A part is complete if it has every modality
+          that the clip has; without a complete part, the mean is 0. The weight of an absent modality is 0;
+          the others have the sum 1.
 
         Raises:
           ValueError: if `train` is True but `key` is None, a dropout rate is not in [0, 1), `dropout_place`
@@ -97,7 +98,7 @@ class AdaptiveMultiLevelFBP(nnx.Module):
 
     @staticmethod
     def count_trunks(config: ConfigDict) -> int:
-        """Returns `config.parts`, the number of equal parts in time."""
+        """Returns `config.parts`, the number of equal parts in time; `config` is `config.model.fusion`."""
         return config.parts
 
 

@@ -27,7 +27,8 @@ class AudioOnly(nnx.Module):
         """Computes the logits from the audio vector of the entire clip.
 
         Args:
-          pooled: `audio` [b n d_a], the audio vectors, of which that of the entire clip (index 0) is used.
+          pooled: `audio` [b n d_a], not None: the audio vectors, of which that of the entire clip (index 0)
+            is used; it is zero for a clip without audio.
           train: whether dropout acts.
           key: random key of the dropout; may be None if `train` is False.
 

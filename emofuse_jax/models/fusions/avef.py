@@ -60,6 +60,7 @@ class DeepFusion(nnx.Module):
 
         Raises:
           ValueError: if `train` is True but `key` is None, or a dropout rate is not in [0, 1).
+          TypeError: if the network has no encoder of one of the modalities.
         """
         keys = split_dropout_key(key, self.depth + 1, train=train)
         z = jnp.concatenate(
@@ -73,7 +74,8 @@ class DeepFusion(nnx.Module):
         """Returns the vector [b d] of the entire clip, with layer norm if `config.layer_norm` is True.
 
         `modality` is "audio" or "video"; `pooled` has the vectors of this modality [b n d], the entire clip
-        at index 0, and their mask [b n]. The result is zero for clips without this modality.
+        at index 0, and their mask [b n]. The result is zero for clips without this modality. Raises TypeError
+        if these fields are None because the network has no encoder of the modality.
         """
         vector, is_present = getattr(pooled, modality)[:, 0], getattr(pooled, f"{modality}_mask")[:, :1]
         return (

@@ -131,9 +131,10 @@ class BottleneckTransformer(nnx.Module):
         Returns:
           A FusionOutput: `logits` [b c] of the c classes; `embedding` [b 2w], the CLS tokens of audio and
           video, of width w = `config.width`, side by side; and the dict `aux` with `modality_weights` [b 2]
-          of (audio, video): 1/2 each, or 1 for the only modality of a clip, and 0 for an absent one; and
-          `bottleneck_audio_attention` and `bottleneck_video_attention` [b n l], the attention weights of the
-          n = `config.tokens` shared tokens over the l positions in the last layer, as means over the heads.
+          of (audio, video): 1/2 each, or 1 for the only modality of a clip, and 0 for an absent one (a clip
+          with neither has the mean logits of both); and `bottleneck_audio_attention` and
+          `bottleneck_video_attention` [b n l], the attention weights of the n = `config.tokens` shared tokens
+          over the l positions of the modality in the last layer, as means over the heads.
 
         Raises:
           ValueError: if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the network
@@ -194,12 +195,15 @@ class BottleneckTransformer(nnx.Module):
     ) -> tuple[list[Float[Array, "b _ w"]], Float[Array, "b n w"], list[Float[Array, "b n _"]]]:
         """Applies layer `i` to the tokens of each modality next to the n shared tokens.
 
-        `tokens`, `masks` and `keys` have two entries, for (audio, video); keys are those of the dropout.
+        `i` counts all layers, from 0. `tokens`, `masks` and `keys` have two entries, for (audio, video);
+        tokens are CLS and the l positions, keys those of the dropout. `modality_weights` is in the same
+        order.
 
         Returns:
           `(tokens, shared, attention)`: lists of the new tokens of (audio, video); the new shared tokens, the
           mean of the results of both modalities by `modality_weights`; and a list with the attention weights
-          [b n l] of the shared tokens over the l positions of (audio, video), as means over the heads.
+          [b n l] of the shared tokens over the l positions of (audio, video), without CLS, as means over the
+          heads.
 
         Raises:
           ValueError: if the dropout rate is not in [0, 1), or `train` is True but a key is None.
@@ -223,7 +227,8 @@ def time_encoding(sequence: EncodedSequence, dtype: DTypeLike) -> Float[Array, "
     """Returns the time encoding of each position: `sin(2^j pi tau)` and `cos(2^j pi tau)` for every j.
 
     `tau = (time_index + 1/2) / length` is relative time: it works for any number of positions and does not
-    depend on padding. j goes from 0 to 5; the e = 12 entries are 6 sines, then 6 cosines, in `dtype`.
+    depend on padding. A length of 0 counts as 1. j goes from 0 to 5; the e = 12 entries are 6 sines, then 6
+    cosines, in `dtype`.
     """
     tau = (sequence.time_index + 0.5) / jnp.maximum(sequence.length, 1)[:, None]  # b l
     angles = jnp.pi * tau[..., None] * 2.0 ** jnp.arange(TIME_FREQUENCY_COUNT)

@@ -63,9 +63,10 @@ class CrossAttention(nnx.Module):
           key: random key of the dropout; may be None if `train` is False.
 
         Returns:
-          A FusionOutput: `logits` [b c] of the c classes; `embedding` [b 2nd], the attended audio and video
-          vectors of each of the n = `config.positions` positions side by side (their width d is that of the
-          encoders, or `config.common_width` if these differ); and the dict `aux` with the attention weights
+          A FusionOutput: `logits` [b c] of the c classes; `embedding` [b 2nd], position by position the
+          attended audio vector, then the video vector (their width d is that of the encoders, or
+          `config.common_width` if these differ), for n = `config.positions` positions, the equal parts of
+          time to which both sequences are first resampled; and the dict `aux` with the attention weights
           `cross_audio_weights` [b n n] (row i: of the audio positions for video position i) and
           `cross_video_weights` [b n n] (row i: of the video positions for audio position i). An absent
           modality has no effect on the other one; both weights are then 0.

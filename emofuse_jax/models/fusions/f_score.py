@@ -51,9 +51,9 @@ class FScore(nnx.Module):
         Returns:
           A FusionOutput: `logits` [b c] of the c classes; `embedding` [b d_a+d_v], both vectors side by side;
           and the dict `aux` with `modality_weights` [b 2], the share of (audio, video) in the sum, 0 for an
-          absent one; `class_weights` [b 2 c], the F scores of both streams, equal for all clips;
-          `level_logits` [b 2 c] of the streams; and `level_mask` [b 2], True for the modalities that a clip
-          has.
+          absent one; `class_weights` [b 2 c], the F scores of (audio, video) that `calibrate` set (1
+          before), equal for all clips; `level_logits` [b 2 c] of the streams; and `level_mask` [b 2], True
+          for the modalities that a clip has.
 
         Raises:
           ValueError: if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the network

@@ -105,7 +105,7 @@ class CommonInformation(nnx.Module):
 
         That is the case below 4 `model.fusion.width` segments. Their number is `data.batch_size` times
         `model.fusion.segments` and, if `data.keep_unlabelled`, times `data.labelled_share` or, if that is 0,
-        `data.labelled_fraction`. Does nothing if the factor of the objective `correlation` is 0, or
+        `data.labelled_fraction`. Does nothing if the factor `loss.objectives.correlation` is 0 or missing, or
         `model.fusion.ema` is not 0.
 
         Args:

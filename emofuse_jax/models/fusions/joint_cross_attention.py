@@ -95,7 +95,7 @@ class JointCrossAttention(nnx.Module):
           `joint_attention` [b n] over the n = `config.steps` equal parts of time, `audio_attention` [b l] and
           `video_attention` [b l] over the l positions of each encoder, and the correlations
           `audio_correlation` and `video_correlation` [b n n] in [-1, 1] of each modality (rows) with the
-          joint features (columns).
+          joint features (columns). The pooled vector, weights and correlations of an absent modality are 0.
 
         Raises:
           ValueError: if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the network

@@ -44,8 +44,9 @@ class Late(nnx.Module):
         Returns:
           A FusionOutput: `logits` [b c] of the c classes; `embedding` [b d_a+d_v], both vectors side by side;
           and the dict `aux` with `modality_weights` [b 2] of (audio, video): 1/2 each, or 1 for the only
-          modality of a clip, and 0 for an absent one; with `config.auxiliary` also the `level_logits` [b 2 c]
-          of the streams, and `level_mask` [b 2], True for the modalities that a clip has.
+          modality of a clip, and 0 for an absent one (a clip with neither has the mean of both); with
+          `config.auxiliary` also the `level_logits` [b 2 c] of the streams, and `level_mask` [b 2], True for
+          the modalities that a clip has.
 
         Raises:
           ValueError: if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the network

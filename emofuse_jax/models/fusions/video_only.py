@@ -27,7 +27,8 @@ class VideoOnly(nnx.Module):
         """Computes the logits from the video vector of the entire clip.
 
         Args:
-          pooled: `video` [b n d_v], the video vectors, of which that of the entire clip (index 0) is used.
+          pooled: `video` [b n d_v], not None: the video vectors, of which that of the entire clip (index 0)
+            is used; it is zero for a clip without video.
           train: whether dropout acts.
           key: random key of the dropout; may be None if `train` is False.
 

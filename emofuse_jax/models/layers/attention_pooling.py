@@ -34,7 +34,8 @@ class AttentionModule(Protocol):
         """Returns `(vectors, weights)`: pooled vectors [b n e], one for each mask, and their weights [b n l].
 
         `values` has l positions of width d, `masks` is True at valid ones. The width e is `width` of the
-        module. The weights are in at least float32; both are zero for a mask without a valid position.
+        module. The weights are in at least float32; both are zero for a mask without a valid position. Raises
+        ValueError if `values` and `masks` have different numbers of positions.
         """
 
 
@@ -87,7 +88,8 @@ class SelfFrameAttention(nnx.Module):
         """Returns `(vectors, weights)`: pooled vectors [b n e], one for each mask, and their weights [b n l].
 
         `values` has l positions of width d, `masks` is True at valid ones. The width e is d. The weights are
-        in at least float32; both are zero for a mask without a valid position.
+        in at least float32; both are zero for a mask without a valid position. Raises ValueError if `values`
+        and `masks` have different numbers of positions.
         """
         return attention.self_frame_attention(values[:, None], self.q0[...], masks)
 
@@ -107,7 +109,8 @@ class RelationFrameAttention(nnx.Module):
         """Returns `(vectors, weights)`: pooled vectors [b n e], one for each mask, and their weights [b n l].
 
         `values` has l positions of width d, `masks` is True at valid ones. The width e is 2 d. The weights
-        are in at least float32; both are zero for a mask without a valid position.
+        are in at least float32; both are zero for a mask without a valid position. Raises ValueError if
+        `values` and `masks` have different numbers of positions.
         """
         return attention.relation_frame_attention(values[:, None], self.q0[...], self.q1[...], masks)
 
@@ -127,7 +130,8 @@ class TransformerFrameAttention(nnx.Module):
         """Returns `(vectors, weights)`: pooled vectors [b n e], one for each mask, and their weights [b n l].
 
         `values` has l positions of width d, `masks` is True at valid ones. The width e is d. The weights are
-        in at least float32; both are zero for a mask without a valid position.
+        in at least float32; both are zero for a mask without a valid position. Raises ValueError if `values`
+        and `masks` have different numbers of positions.
         """
         query, key = self.query(values), self.key(values)
         return attention.transformer_frame_attention(values[:, None], query[:, None], key[:, None], masks)
@@ -165,6 +169,7 @@ def make_attention(
 
     Raises:
       ValueError: if `config.attention` is unknown.
+      ZeroDivisionError: if `width` or an `attention_width` that is used is 0.
     """
     if config.attention not in ATTENTION_TYPES:
         raise ValueError(

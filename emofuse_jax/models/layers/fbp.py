@@ -46,7 +46,8 @@ def make_factors(
 ) -> tuple[nnx.Param[Array], nnx.Param[Array]]:
     """Returns new parameters `(U, V)` of shapes [d_a columns] and [d_v columns] with random initial values.
 
-    The values are uniform with variance 1 / d_a and 1 / d_v. Raises ZeroDivisionError if a size is 0.
+    The values are uniform with variance 1 / d_a and 1 / d_v. Raises ZeroDivisionError if `d_a`, `d_v` or
+    `columns` is 0.
     """
     init = scaled_uniform(1.0)
     u = nnx.Param(init(rngs.params(), (d_a, columns)))
@@ -84,7 +85,8 @@ class FBP(nnx.Module):
         Dropout, with `key`, acts only if `train`.
 
         Raises ValueError if `train` is True but `key` is None, `config.dropout_place` is unknown,
-        `config.dropout` is not in [0, 1), or the vectors do not have the widths d_a and d_v of the module.
+        `config.dropout` is not in [0, 1), or the vectors do not have the widths d_a and d_v of the module;
+        TypeError if their leading axes differ.
         """
         return self.scale * factorized_bilinear_pooling(
             audio,
@@ -116,7 +118,7 @@ class ScalarGates(nnx.Module):
     def __call__(
         self, audio: Float[Array, "*n d_a"], video: Float[Array, "*n d_v"], modality_mask: Bool[Array, "*n 2"]
     ) -> GatedVectors:
-        """Returns `(audio, video, weights, gates)`: the weighted vectors, the weights, and an empty dict.
+        """Returns `(audio, video, weights, gates)`: vectors times their weights, the weights, an empty dict.
 
         `modality_mask` is True for the modalities (audio, video) that a clip has. The weights [.. 2] of
         (audio, video) are in at least float32 and have the sum 1; an absent modality has weight 0, so both
@@ -146,7 +148,8 @@ class VectorGates(nnx.Module):
         `gates` is a dict with `audio_gate` [.. d_a] and `video_gate` [.. d_v], between 0 and 1. The weights
         [.. 2] of (audio, video), in at least float32, are the mean gates divided by their sum; they do not
         change the vectors. `modality_mask` is True for the modalities (audio, video) that a clip has; an
-        absent one has weight 0, so both are 0 if both are absent.
+        absent one has weight 0, so both are 0 if both are absent. The gates and the vectors do not
+        depend on it.
         """
         concatenated = jnp.concatenate([audio, video], axis=-1)
         gates = {

@@ -45,7 +45,10 @@ class Margins(nnx.Module):
         self.theta = nnx.Param(jnp.where(is_across, jnp.log(config.across), 0.0))
 
     def __call__(self) -> Float[Array, "c c"]:
-        """Returns the matrix M of margins, one for each pair of classes; 0 on the diagonal."""
+        """Returns the symmetric matrix M of margins, one for each pair of classes; 0 on the diagonal.
+
+        The others are positive, and their mean is `config.mean`.
+        """
         i, j = np.triu_indices(self.classes, k=1)
         pair_margins = self.mean * len(i) * jax.nn.softmax(self.theta[...])
         upper = jnp.zeros((self.classes, self.classes)).at[i, j].set(pair_margins)
@@ -71,8 +74,8 @@ class ClassRelations(nnx.Module):
     def __call__(self) -> dict[str, Array]:
         """Returns a dict with `margins` [c c], one for each pair of classes, and `polarity` [c].
 
-        `margins` is missing if `config.margins.kind` is "none"; `polarity`, integers that are -1, 0 or 1 as
-        in `config.polarity`, is missing if that is empty.
+        `margins` is symmetric, with 0 on the diagonal, and missing if `config.margins.kind` is "none".
+        `polarity`, the integers of `config.polarity` (-1, 0 or 1), is missing if that is empty.
         """
         aux = {"margins": self.margins()} if hasattr(self, "margins") else {}
         return aux if self.polarity is None else aux | {"polarity": jnp.array(self.polarity)}
@@ -81,7 +84,7 @@ class ClassRelations(nnx.Module):
 def _read_polarity(values: tuple[int, ...], classes: int) -> Int[np.ndarray, " c"] | None:
     """Returns the polarities as an int64 array, or None if `values` is empty.
 
-    Raises ValueError if there is not one for each of the `classes`.
+    Raises ValueError if there is not one for each of the `classes`; the values are not checked.
     """
     if not len(values):
         return None

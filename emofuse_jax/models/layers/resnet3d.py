@@ -69,7 +69,8 @@ class ConvNorm3D(nnx.Module):
 
         `mask` [n 1 1 1 1] is True for valid snippets. Returns maps [n u y x d]: u time steps, y x x pixels
         and d channels; u, y and x are t, h and w divided by their stride, rounded up, for odd kernels. If
-        `train`, the norm uses the statistics of the valid snippets, and updates its running statistics.
+        `train`, the norm uses the statistics of the valid snippets, and updates its running statistics. The
+        maps of the other snippets have no meaning.
         """
         y = conv3d(x, self.kernel[...].astype(self.dtype), stride=self.stride)
         return masked_batch_norm(self.norm, y, mask, train=train)
@@ -104,11 +105,13 @@ class Block3D(nnx.Module):
             self.shortcut = ConvNorm3D(in_channels, self.width, 1, stride, config, dtype, rngs=rngs)
 
     def __call__(self, x: Snippets, mask: SnippetMask, *, train: bool) -> FeatureMaps:
-        """Applies the block to n snippets [n t h w c].
+        """Computes `relu(x' + f(x))` for n snippets [n t h w c].
 
+        x' is x, or a projection of it if the shape changes; f has two convolutions, or three as a bottleneck.
         `mask` [n 1 1 1 1] is True for valid snippets. Returns maps [n u y x d]: u time steps, y x x pixels
-        and d channels; u, y and x are t, h and w divided by the stride of the block, rounded up. If `train`,
-        the norms use the statistics of the valid snippets, and update their running statistics.
+        and d channels; u, y and x are t, h and w divided by the stride of the block, the same for all three,
+        rounded up. If `train`, the norms use the statistics of the valid snippets, and update their running
+        statistics. The maps of the other snippets have no meaning.
         """
         y = x
         for name in self.conv_names:
@@ -142,9 +145,10 @@ class R3D(nnx.Module):
         """Computes the maps [n u y x d] of n snippets: u time steps, y x x pixels, d channels.
 
         `snippets` has t frames of h x w RGB pixels in [-1, 1] for each snippet; `mask` is True for valid
-        snippets. u, y and x are t, h and w divided by the stride of the stem, by 2 for each stage after the
-        first and by 2 for the pooling of the stem, rounded up. If `train`, batch norms use the statistics of
-        the valid snippets, and update their running statistics.
+        snippets; the maps of the others have no meaning. u, y and x are those of `output_size`: t, h and w
+        divided by `config.stem_stride`, by 2 for each stage after the first and by 2 if `config.stem_pool`,
+        rounded up. d is the attribute `width`. If `train`, batch norms use the statistics of the valid
+        snippets, and update their running statistics.
         """
         mask = mask[:, None, None, None, None]
         x = jax.nn.relu(self.stem(snippets, mask, train=train))
@@ -158,8 +162,9 @@ class R3D(nnx.Module):
 def output_size(config: ConfigDict, steps: int, height: int, width: int) -> tuple[int, int, int]:
     """Returns `(steps, height, width)` of R3D's feature maps for snippets of `steps` frames.
 
-    The frames have `height` x `width` pixels. Each size is divided by the stride of the stem and by 2 for
-    each stage after the first and for the pooling of the stem, and rounded up.
+    The frames have `height` x `width` pixels. Each size is divided by its stride in the stem
+    (`config.stem_stride`), by 2 for each stage after the first (`config.blocks` has one entry per stage) and
+    by 2 if `config.stem_pool`, and rounded up. `config` is that of the encoder, with an odd `stem_kernel`.
     """
     halvings = (len(config.blocks) - 1) + bool(config.stem_pool)
     sizes = zip((steps, height, width), config.stem_stride, strict=True)

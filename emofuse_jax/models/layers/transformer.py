@@ -44,8 +44,9 @@ class TransformerLayer(nnx.Module):
     ) -> tuple[Float[Array, "b l d"], Float[Array, "b h l l"]]:
         """Returns `(y, weights)`: the l tokens after the layer, and the weights [l l] of each of the h heads.
 
-        `mask` is True at valid tokens. Row i of the weights has the weights of all tokens for token i, 0 for
-        masked ones. Dropout, with `key`, acts only if `train`.
+        `mask` is True at valid tokens; y has no meaning at the others. Row i of the weights has the weights
+        of all tokens for token i: 0 for masked ones, with sum 1, or all 0 if no token is valid. Dropout, with
+        `key`, acts only if `train`.
 
         Raises ValueError if `train` is True but `key` is None, or the dropout rate is not in [0, 1).
         """

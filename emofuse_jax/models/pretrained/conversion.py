@@ -45,12 +45,13 @@ def convert_tensors(
         if public_name not in tensors:
             raise ValueError(
                 f"no tensor {public_name!r}, needed for parameter {our_name}; use a file with the weights of"
-                " the public network that this encoder copies"
+                " the public network that this encoder copies (docs/pretrained.md)"
             )
         if our_name not in shapes:
             raise ValueError(
-                f"tensor {public_name!r}: the network has no parameter {our_name} for it; set the layers of"
-                " the encoder in the config, such as `blocks` or `widths`, to those of the public network"
+                f"tensor {public_name!r}: the network has no parameter {our_name} for it; set"
+                " config.model.audio.widths or config.model.video.blocks to the layers of the public network"
+                " (docs/pretrained.md)"
             )
         array, expected_shape = np.asarray(tensors[public_name], np.float32), tuple(shapes[our_name])
         if array.ndim == len(expected_shape):
@@ -58,8 +59,9 @@ def convert_tensors(
         if array.shape != expected_shape:
             raise ValueError(
                 f"tensor {public_name!r} has shape {array.shape} in the layout of emofuse, expected"
-                f" {expected_shape} for parameter {our_name}; set the sizes of the encoder in the config,"
-                " such as `width` or `kernels`, to those of the public network"
+                f" {expected_shape} for parameter {our_name}; set the sizes of the encoder"
+                " (config.model.audio.widths and kernels, or config.model.video.width and stem_kernel) to"
+                " those of the public network (docs/pretrained.md)"
             )
         arrays[our_name] = array
     return arrays
@@ -75,8 +77,9 @@ def conv_norm_rules(
 ) -> list[ConversionRule]:
     """Returns the rules (our name, public name, layout function) of a convolution and of its batch norm.
 
-    The first rule is for the kernel: `<our_prefix>/<kernel>` from `<conv_name>.weight`. Four rules of the
-    norm follow: `<our_prefix>/norm/` with `scale`, `bias`, `mean` and `var` from `<norm_name>.` with
+    The first rule is for the kernel: `<our_prefix>/<kernel>` from `<conv_name>.weight`, whose layout
+    `transpose_kernel` changes from [out in ...] to [... in out]. Four rules of the norm follow, without a
+    change of layout: `<our_prefix>/norm/` with `scale`, `bias`, `mean` and `var` from `<norm_name>.` with
     `weight`, `bias`, `running_mean` and `running_var`.
     """
     return [
@@ -97,14 +100,16 @@ def fold_pixel_normalization(
       arrays: arrays by our names.
       kernel_name: name of the kernel of the stem.
       norm_mean_name: name of the running mean of its batch norm.
-      mean: mean of each colour channel, for pixels in [0, 1].
-      std: standard deviation of each colour channel.
+      mean: mean of each colour channel, for pixels in [0, 1], in the order of the kernel's input channels
+        (red, green, blue).
+      std: standard deviation of each colour channel, in the same order.
 
     Returns:
       A copy of `arrays` with both arrays replaced, in float32.
 
     Raises:
       KeyError: if `arrays` has no array of one of the two names.
+      ValueError: if the kernel does not have one input channel for each number of `mean` and `std`.
     """
     scale, shift = 0.5 / np.asarray(std), (0.5 - np.asarray(mean)) / np.asarray(std)  # x' -> scale x' + shift
     stem_kernel = arrays[kernel_name]  # .. 3 d

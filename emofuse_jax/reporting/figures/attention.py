@@ -14,13 +14,13 @@ from emofuse_jax.reporting.figures.style import Theme
 def attention_overlay(relative: np.ndarray, theme: Theme) -> Float[np.ndarray, "f t 4"]:
     """Returns an RGBA image (values from 0 to 1) that colours the positions with more than uniform attention.
 
-    The opacity grows with the attention, up to 0.62; positions with uniform attention or less are
-    transparent.
+    Row 0 is the first band, the lowest frequency. The opacity grows with the attention, up to 0.62; positions
+    with uniform attention or less are transparent.
 
     Args:
       relative: attention divided by uniform attention, over t audio steps and f bands of frequency, [t f], or
         [t], which gives f = 1; not empty.
-      theme: colours of the picture; the image has the colour of audio.
+      theme: colours of the picture, `style.LIGHT` or `style.DARK`; the image has the colour of audio.
 
     Raises:
       ModuleNotFoundError: if Matplotlib is not installed.
@@ -40,7 +40,7 @@ def draw_attention_strip(axes: Axes, theme: Theme, relative: np.ndarray, seconds
 
     Args:
       axes: axes to draw into; the x axis becomes 0 to `seconds`.
-      theme: colours of the picture.
+      theme: colours of the picture, `style.LIGHT` or `style.DARK`.
       relative: attention divided by uniform attention, [t] or [t f], which is averaged over f; not empty.
       seconds: duration of the audio.
     """
@@ -57,7 +57,7 @@ def draw_uniform_level(axes: Axes, theme: Theme, max_value: float) -> None:
     """Draws a line at 1, uniform attention, and sets the y axis to multiples of uniform attention.
 
     The axis goes from 0 to 1.1 times `max_value`, the largest value that is drawn, or to 2 if that is larger.
-    The ticks are 1 and, from 1.8 on, the largest value.
+    The ticks are 1 and, from 1.8 on, the largest value. `theme` is `style.LIGHT` or `style.DARK`.
     """
     axes.axhline(1, color=theme.foreground, lw=0.9, ls=(0, (3, 2)))
     y_max = max(2.0, 1.1 * max_value)
@@ -69,7 +69,10 @@ def draw_uniform_level(axes: Axes, theme: Theme, max_value: float) -> None:
 
 
 def draw_left_label(axes: Axes, theme: Theme, label: str) -> None:
-    """Writes a label to the left of the axes, at the same distance of 0.38 inches in every picture."""
+    """Writes a label to the left of the axes; it ends 0.38 inches from them in every picture.
+
+    `theme` is `style.LIGHT` or `style.DARK`.
+    """
     axes.annotate(
         label,
         xy=(0, 0.45),

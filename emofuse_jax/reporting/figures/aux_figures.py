@@ -45,8 +45,9 @@ class Panel:
 def _panel_axes(figure: Figure, panel: Panel, *, left: float, bottom: float, right: float = 0.05) -> Axes:
     """Adds axes inside a panel and returns them.
 
-    `panel` has its position and size in inches. `left`, `bottom` and `right` are margins inside it, also in
-    inches; above the axes, 0.36 inches (TITLE_INCHES) remain for the title.
+    `panel` has `left` and `top`, the distances of its upper left corner from that of the picture, and `size`,
+    its width and height, in inches. `left`, `bottom` and `right` are margins inside it, also in inches; above
+    the axes, 0.36 inches (TITLE_INCHES) remain for the title.
     """
     w, h = figure.get_size_inches()
     width, height = panel.size[0] - left - right, panel.size[1] - TITLE_INCHES - bottom
@@ -184,8 +185,9 @@ def _draw_matrix(
 def _draw_face_attention(figure: Figure, theme: style.Theme, panel: Panel) -> None:
     """Draws a face of each part of the clip, brighter at places with more attention.
 
-    `panel.value` is the attention over the face crop, [y x] or, for n parts, [n y x]. Of more than 8 parts,
-    8 evenly spaced ones are drawn. A part without a face or without attention is a crossed box.
+    `panel.value` is the attention over the face crop, [y x] (y from the top) or, for n equal parts of the
+    clip, [n y x]. Of more than 8 parts, 8 evenly spaced ones are drawn. A part without a face or without
+    attention is a crossed box.
     """
     maps = panel.value if panel.value.ndim == 3 else panel.value[None]
     part_indices = np.linspace(0, len(maps) - 1, min(len(maps), MAX_FACES)).round().astype(int).tolist()
@@ -213,13 +215,17 @@ def highlight_face(
 
     Args:
       example: data of the clip with `faces` (uint8 [s h w 3] or None) and `face_mask` (bool [s]).
-      maps: attention over the face crop, at positions y, x, for each of the n equal parts of the s frames.
+      maps: attention over the face crop, at positions y (from the top) and x, for each of the n parts of the
+        clip: frame i of s belongs to part `i * n // s`.
       part: number of the part, from 0.
 
     Returns:
-      An RGB image [h w 3] with values from 0 to 1: the middle one of the frames of the part that have a face,
-      times 1 at the position with the most attention, down to 0.25 at positions without attention. None if
-      the part has no face or no attention.
+      An RGB image [h w 3] with values from 0 to 1: the middle one of the frames of the part that have a face
+      (the later one of two), times 1 at the position with the most attention, down to 0.25 at positions
+      without attention. None if the part has no face or no attention, or `faces` is None.
+
+    Raises:
+      KeyError: if `example` has no `faces` or `face_mask`.
     """
     part_count, mask, faces = len(maps), np.asarray(example["face_mask"], bool), example["faces"]
     frame_indices = np.flatnonzero(mask & (np.arange(len(mask)) * part_count // len(mask) == part))

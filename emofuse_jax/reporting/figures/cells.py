@@ -12,8 +12,8 @@ from emofuse_jax.reporting.figures.style import Theme
 def sequential_colormap(theme: Theme, colour: str) -> Colormap:
     """Returns a Matplotlib colormap from a pale shade of the page's background to `colour`.
 
-    `colour` is a colour such as `#0072b2`. Raises ValueError if it is not, and ModuleNotFoundError if
-    Matplotlib is not installed.
+    `theme` is `style.LIGHT` or `style.DARK` and determines the background. `colour` is a colour such as
+    `#0072b2`. Raises ValueError if it is not, and ModuleNotFoundError if Matplotlib is not installed.
     """
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -23,7 +23,7 @@ def sequential_colormap(theme: Theme, colour: str) -> Colormap:
 def diverging_colormap(theme: Theme) -> Colormap:
     """Returns a Matplotlib colormap from `theme.audio` over a pale background to `theme.both`.
 
-    Raises ModuleNotFoundError if Matplotlib is not installed.
+    `theme` is `style.LIGHT` or `style.DARK`. Raises ModuleNotFoundError if Matplotlib is not installed.
     """
     from matplotlib.colors import LinearSegmentedColormap
 

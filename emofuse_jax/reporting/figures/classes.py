@@ -25,8 +25,8 @@ def confusion_picture(
       text `alt`, and `width` and `height` in CSS pixels. The rates of a class without clips are dashes.
 
     Raises:
-      ValueError: if the matrix does not have one row for each class, there are no classes, or Matplotlib is
-        not installed.
+      ValueError: if the diagonal of the matrix does not have one entry for each class, there are no classes,
+        or Matplotlib is not installed.
     """
     rates = row_rates(confusion)
     side_inches = 1.5 + max(3.0, 0.62 * len(classes))
@@ -67,6 +67,8 @@ def recall_picture(
 
     Raises:
       ValueError: if a modality does not have one recall for each class, or Matplotlib is not installed.
+      KeyError: if a key of `recalls` is not `both`, `audio` or `video`.
+      ZeroDivisionError: if `recalls` or `classes` is empty.
     """
     bar_height = 0.8 / len(recalls)
     size = (5.2, 1.2 + len(classes) * (0.2 + 0.17 * len(recalls)))

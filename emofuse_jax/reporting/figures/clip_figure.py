@@ -42,6 +42,8 @@ def example_picture(index: int, example: GalleryClip, marks: Sequence[str] = ())
     Raises:
       ValueError: if the number of faces is not a multiple of the length of `video_attention`, or Matplotlib
         is not installed.
+      KeyError: if a field of `example` that is needed is missing.
+      IndexError: if `face_mask` or `face_time` has fewer entries than there are faces.
     """
     faces = example.get("faces")
     frame_indices = select_frames(0 if faces is None else len(faces))
@@ -71,7 +73,8 @@ def example_picture(index: int, example: GalleryClip, marks: Sequence[str] = ())
 def format_heading(example: GalleryClip) -> str:
     """Returns one line of text with the clip, its true class, and the prediction (right or wrong).
 
-    Long names are shortened: the clip_id to 44 characters, the classes to 20.
+    An example is `clip_1   truth: sad   prediction: happy (wrong)`. Long names are shortened: the clip_id to
+    44 characters, the classes to 20.
     """
     is_correct = example["label"] == example["prediction"]
     verdict = "right" if is_correct else "wrong"
@@ -100,13 +103,16 @@ def modality_weights(example: GalleryClip) -> tuple[float, float] | None:
 
 
 def frequency_range(example: GalleryClip) -> tuple[float, float]:
-    """Returns (0, upper end) of the frequency axis: in Hz, or in bins if `bin_hz` of the clip is not None."""
+    """Returns (0, upper end) of the frequency axis: in Hz, or in bins if `bin_hz` of the clip is not None.
+
+    The upper end is `max_hz` or the number of entries of `bin_hz`. Raises KeyError if the clip has neither.
+    """
     bin_hz = example.get("bin_hz")
     return (0.0, float(example["max_hz"] if bin_hz is None else len(bin_hz)))
 
 
 def _add_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-    """Adds axes and returns them; the position is in inches from the lower left corner."""
+    """Adds axes and returns them; position (of the lower left corner) and size are in inches."""
     w, h = figure.get_size_inches()
     return figure.add_axes((left / w, bottom / h, width / w, height / h))
 

@@ -64,8 +64,9 @@ def ua_picture(history: Sequence[EpochRow], chance: float, marks: Sequence[str] 
 def best_row(history: Sequence[EpochRow]) -> EpochRow | None:
     """Returns the row of the best epoch, or None if no row has a validation score.
 
-    The best epoch has the highest `validation_ua` or, if no row has one, the lowest `validation_loss`. Values
-    that are None, NaN or infinite do not count, nor do rows without `epoch`, the number of the epoch.
+    The best epoch has the highest `validation_ua` or, if no row has one, the lowest `validation_loss`; of
+    equal ones, the first row counts. Values that are None, NaN or infinite do not count, nor do rows without
+    `epoch`, the number of the epoch.
     """
     if rows := _rows_with(history, "validation_ua"):
         return max(rows, key=lambda row: row["validation_ua"])

@@ -178,8 +178,9 @@ def select_kinds(aux: Mapping[str, np.ndarray], kinds: Iterable[str]) -> dict[st
 def list_small_values(aux: Mapping[str, np.ndarray]) -> list[tuple[str, str]]:
     """Returns pairs (name, numbers as text) for small outputs without a display or a description.
 
-    These are names that are not in DISPLAY_SPECS or INTERNAL_NAMES. An output is small if it has at most
-    MAX_LISTED_NUMBERS (12) values. The text has three significant digits of each: `0.25, 1.5`.
+    The pairs are in the order of `aux`. Their names are not in DISPLAY_SPECS or INTERNAL_NAMES. An output is
+    small if it has at most MAX_LISTED_NUMBERS (12) values. The text has three significant digits of each:
+    `0.25, 1.5`.
     """
     small = [
         (name, value)

@@ -27,6 +27,7 @@ def explanation_picture(index: int, example: GalleryClip, marks: Sequence[str] =
     Raises:
       ValueError: if an output does not have the number of axes that its panel draws, or Matplotlib is not
         installed.
+      KeyError: if attention within the face crop is drawn, and `faces` or `face_mask` is missing.
     """
     panels, height = _arrange_panels(example)
     if not panels:

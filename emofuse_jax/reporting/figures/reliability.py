@@ -20,9 +20,9 @@ def reliability_picture(
     """Draws accuracy over confidence, both in per cent, with a line for each entry of `curves`.
 
     Args:
-      curves: maps a name to the bins of a curve, dicts with `confidence` and `accuracy` (fractions) and
-        `clips` (number of clips); only the first two curves are drawn.
-      calibration_errors: expected calibration error of each curve as a fraction.
+      curves: maps a name, which is shown, to the bins of a curve, dicts with `confidence` and `accuracy`
+        (fractions) and `clips` (number of clips); only the first two curves are drawn.
+      calibration_errors: expected calibration error of each curve, by the same name, as a fraction.
       marks: warnings that are written into the picture.
 
     Returns:
@@ -31,6 +31,7 @@ def reliability_picture(
 
     Raises:
       ValueError: if no curve has a bin, or Matplotlib is not installed.
+      KeyError: if `calibration_errors` lacks the name of a curve that is drawn.
     """
 
     def draw(figure: Figure, theme: style.Theme) -> None:
@@ -74,6 +75,7 @@ def robustness_picture(
 
     Raises:
       ValueError: if a level is a text that is no number, or Matplotlib is not installed.
+      KeyError: if `curve_name` is another one.
     """
     tick_labels = [_tick_label(curve_name, row["at"]) for row in rows]
 

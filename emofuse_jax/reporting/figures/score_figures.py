@@ -29,7 +29,7 @@ def speaker_picture(
     overall_ua: float | None,
     marks: Sequence[str] = (),
 ) -> style.Picture | None:
-    """Draws the UA of each speaker in per cent as a dot, sorted by UA.
+    """Draws the UA of each speaker in per cent as a dot, sorted by UA, with the highest at the top.
 
     Args:
       speakers: maps the name of a speaker to `ua` (a fraction) and, optionally, `clips` (number of clips).

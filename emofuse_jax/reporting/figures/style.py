@@ -87,11 +87,13 @@ def make_picture(
       name: file name without extension.
       alt: alternative text.
       size: width and height in inches.
-      draw: is called as `draw(figure, theme)` for each theme; its errors pass through.
+      draw: is called as `draw(figure, theme)` for each theme; its errors pass through. A theme has the `name`
+        `light` or `dark`, and the colours (such as `#ffffff`) `background`, `foreground`, `muted`, `grid`,
+        `both`, `audio`, `video` and `warning`.
       marks: warnings; the part before the colon is written into the lower right corner.
       layout: layout engine of the figure: `constrained` makes room for labels, None leaves all positions as
         they are.
-      dpi: pixels per inch.
+      dpi: pixels per inch of the PNG, by default 200.
 
     Returns:
       The picture: `name`, `alt`, `light` and `dark` (PNG bytes in each theme), and `width` and `height` in
@@ -108,7 +110,7 @@ def modality_colour(theme: Theme, name: str) -> str:
     """Returns the colour of a modality or network in a theme, as a text such as `#0072b2`.
 
     `audio` and `voice` have the same colour, as have `video` and `face`; `both` has its own; an unknown name
-    gets the muted colour.
+    gets the muted colour. `theme` is LIGHT or DARK.
     """
     colours = {"both": theme.both, "audio": theme.audio, "voice": theme.audio}
     return colours.get(name, theme.video if name in ("video", "face") else theme.muted)
@@ -121,7 +123,10 @@ def hide_axes(axes: Axes) -> None:
 
 
 def draw_missing_face(axes: Axes, theme: Theme, box: tuple[float, float, float, float]) -> None:
-    """Draws a crossed box for a missing face; `box` is (left, right, bottom, top) in data coordinates."""
+    """Draws a crossed box for a missing face; `box` is (left, right, bottom, top) in data coordinates.
+
+    `theme` is LIGHT or DARK.
+    """
     x0, x1, y0, y1 = box
     axes.fill([x0, x1, x1, x0], [y0, y0, y1, y1], color=theme.grid, lw=0)
     axes.plot([x0, x1], [y0, y1], [x0, x1], [y1, y0], color=theme.warning, lw=1.6)
@@ -157,7 +162,8 @@ def _render_png(
 def _draw_marks(figure: Figure, theme: Theme, marks: Sequence[str]) -> None:
     """Writes the marks into the lower right corner, because a picture may be copied without its page.
 
-    The text is the part before the colon of each mark, at most 70 characters in all; a longer text is cut.
+    The text is the part before the colon of each mark, at most 70 characters in all; a longer text is cut. It
+    has the colour `theme.warning`.
     """
     stamp = " · ".join(mark.split(":")[0].strip() for mark in marks)
     stamp = stamp if len(stamp) <= 70 else stamp[:69] + "…"

@@ -66,7 +66,7 @@ class _EncodersField(TypedDict, total=False):
 
 
 def skip_cards(workdir: str, metadata: CheckpointMetadata) -> dict[str, str]:
-    """Returns an empty dict, for a bundle without cards."""
+    """Returns an empty dict, for a bundle without cards (texts on the model); the arguments are not read."""
     return {}
 
 
@@ -89,27 +89,27 @@ def export_bundle(
       workdir: directory of a training run.
       output: bundle directory to write.
       checkpoint_kind: "best" or "last".
-      encoders: None, or a dict from kind (`audio`, `face` or `detector`) to ONNX file. With a dict, even an
-        empty one, the ONNX files that the model uses are copied into the bundle: those of the dict, and for a
-        kind that it lacks, the file that prepared the training records. Kinds that the model does not use are
-        ignored.
-      quantize: "", or "bf16" or "int8" to store the weights in fewer bits. The bundle is then compared with a
-        checkpoint whose weights are rounded in the same way.
+      encoders: None (nothing is copied), or a dict from kind (`audio`, `face` or `detector`) to ONNX file.
+        With a dict, even an empty one, the ONNX files that the model uses are copied into the bundle: those
+        of the dict, and for a kind that it lacks, the file that prepared the training records. Kinds that the
+        model does not use are ignored.
+      quantize: "", or "bf16" or "int8" to store the weights in fewer bits; not checked. The bundle is then
+        compared with a checkpoint whose weights are rounded in the same way.
       onnx: adds `model.onnx`, the same computation for onnxruntime, whose outputs may differ by 1e-4.
-      make_cards: called with `workdir` and the checkpoint's metadata; returns texts to store in the bundle,
-        by file name. Its errors pass through.
+      make_cards: called with `workdir` and the checkpoint's metadata (a dict such as `config` and `classes`);
+        returns texts to store in the bundle, by file name. Its errors pass through.
 
     Returns:
       The largest absolute difference of a probability or logit between bundle and checkpoint.
 
     Raises:
       FileNotFoundError: the checkpoint does not exist.
-      ValueError: the checkpoint is damaged, has another schema or does not fit its network; a kind in
-        `encoders` is unknown; an encoder file is missing or is not the one that prepared the records;
-        `output` exists and is neither a bundle nor an empty directory; for `onnx`, jax2onnx or onnxruntime is
-        not installed or jax2onnx does not support an operation; or the outputs of bundle and checkpoint
-        differ by more than 1e-5 (ONNX: 1e-4). Errors of JAX pass through if it cannot export a registered
-        encoder or fusion for batches of any size.
+      ValueError: the checkpoint is damaged, has another schema, lacks a field or has an invalid one, or does
+        not fit its network; a kind in `encoders` is unknown; an encoder file is missing or is not the one
+        that prepared the records; `output` exists and is neither a bundle nor an empty directory; for `onnx`,
+        jax2onnx or onnxruntime is not installed or does not support an operation; the new bundle cannot be
+        run; or the outputs of bundle and checkpoint differ by more than 1e-5 (ONNX: 1e-4). Errors of JAX pass
+        through if it cannot export a registered encoder or fusion for batches of any size.
       OSError: a file cannot be read or written.
     """
     _check_replaceable(output)
@@ -153,7 +153,9 @@ def export_bundle(
 def _check_settings(settings: PrepSettingsDict, name: str) -> None:
     """Raises ValueError if preparation settings lack a field that an export reads, or it has another type.
 
-    `name` is the name of the settings in the message, which names the field.
+    These are `audio.hop_ms`, a number, and `features` with `audio`, `face` and `detector`: each None, or a
+    dict with the texts `file` and `sha256`, and for `audio` the number `layout.hop_ms`. `name` is the name of
+    the settings in the message, which names the field.
     """
     require_fields(settings, NEEDED_SETTINGS, name)
     validate_fields(settings, NEEDED_SETTINGS, name)
@@ -183,14 +185,15 @@ def write_bundle(
 
     The files are the graph (model.stablehlo), the weights (params.safetensors), bundle.json, parity.npz
     (inputs and outputs of four random clips), the cards, the included encoders and, if `metadata["onnx"]` is
-    True, model.onnx.
+    True, model.onnx. After an error, the files written so far stay.
 
     Args:
       path: directory, which must not exist.
       model: the model.
       params: its parameters, nested dicts of arrays, already rounded if the bundle is quantized.
       model_state: its model state, nested dicts of arrays.
-      metadata: the checkpoint's metadata, such as `classes`, `settings`, `spec` and `temperature`, and the
+      metadata: the checkpoint's metadata (`classes`, `settings`, `spec`, `statistics`, `training_speakers`,
+        `corpus`, `protocol`, `fold`, `config`, `versions`, `temperature` and possibly `progress`), and the
         options of the export: `checkpoint` ("best" or "last"), `encoders` ({"file", "sha256"} by kind),
         `quantized` ("", "bf16" or "int8") and `onnx` (bool).
       included_encoders: ONNX files to copy, by kind: `audio`, `face` or `detector`.
@@ -202,6 +205,7 @@ def write_bundle(
         accept batches of its own `spec`, or its fusion returns no logits [b c] and embedding [b d]; or `spec`
         has no spectrogram steps and the preparation settings no audio encoder. Errors of JAX pass through if
         it cannot export the model for batches of any size.
+      KeyError: `metadata` lacks a field, or a kind in `included_encoders` is unknown.
       OSError: a file cannot be read or written.
     """
     os.makedirs(path)
@@ -234,10 +238,10 @@ def write_bundle(
 def check_parity(path: str) -> float:
     """Loads a bundle and compares its outputs on the inputs in its parity.npz with the outputs stored there.
 
-    Both engines are checked if the bundle has model.onnx, otherwise only JAX.
+    `path` is the bundle directory. Both engines are checked if it has model.onnx, otherwise only JAX.
 
     Returns:
-      The largest absolute difference of a probability or logit.
+      The largest absolute difference of a probability or logit, over all checked engines.
 
     Raises:
       ValueError: probabilities or logits differ by more than 1e-5 (ONNX: 1e-4) or are not finite, the bundle
@@ -279,13 +283,15 @@ def export_graph(
       tree: dict of `params` and `model_state`, nested dicts of arrays. Only its structure is used, into which
         the graph puts the restored weights.
       stored_weights: arrays as stored in the bundle, possibly quantized, by path in `tree`, such as
-        `params/fusion/kernel`; only their shapes and dtypes are used.
+        `params/fusion/kernel`, with the scales of int8 arrays (`quantize_weights`); only their shapes and
+        dtypes are used.
       shapes: (shape without the batch axis, dtype) of each input, by name.
       temperature: number by which the logits are divided to compute the probabilities.
 
     Raises:
       ValueError: the model does not accept batches with these `shapes`, or its fusion returns no logits [b c]
         and embedding [b d].
+      KeyError: `stored_weights` lacks an array of `tree`.
     """
     structure = jax.tree.structure(tree)
     names = list(flatten_by_path(tree))
@@ -305,8 +311,9 @@ def make_parity_inputs(model: Model, shapes: InputShapes) -> dict[str, np.ndarra
     """Returns the input arrays of four random clips by name; one clip has no audio and one has no face.
 
     Equal arguments give equal arrays, [4 ...] with the names and dtypes in `shapes`, a dict of (shape, dtype)
-    by name, and the sizes in `model.spec`. Masks are True at valid steps and frames, whose number is random.
-    The audio masks of the second clip and the face mask of the third are all False.
+    by name whose shapes are not read, and the sizes in `model.spec`. Masks are True at valid positions: a
+    random number of first steps, and random frames. The audio masks of the second clip and the face mask of
+    the third are all False. Raises AttributeError if a name in `shapes` is no field of a Batch.
     """
     batch = model.fake_batch(PARITY_BATCH_SIZE, seed=0)
     inputs = {name: np.array(getattr(batch, name), dtype) for name, (_, dtype) in shapes.items()}
@@ -334,11 +341,12 @@ def make_manifest(metadata: ExportMetadata, modalities: list[str]) -> ModelDescr
     """Returns the description of the model for bundle.json: everything but `kind`, `schema` and `files`.
 
     Copied from `metadata` are `classes`, `settings` (of the preparation), `spec` (sizes of the inputs),
-    `statistics`, `training_speakers`, `corpus`, `protocol`, `fold`, `checkpoint` ("best" or "last"),
-    `quantized` ("", "bf16" or "int8"), `temperature`, `progress` ({} if missing), `versions` (that of jax is
-    the installed one), `encoders` ({"file", "sha256"} by kind; left out if empty) and, as `config`, the
-    `name` and `model` of the config. The other keys are `window` (`steps` and `seconds`), `modalities`,
-    `intended_use` and `limits` (texts), `platforms` (list), and `created` (today in UTC, YYYY-MM-DD).
+    `statistics`, `training_speakers`, `corpus`, `protocol` (name of the split), `fold` (its number),
+    `checkpoint` ("best" or "last"), `quantized` ("", "bf16" or "int8"), `temperature`, `progress` (best
+    validation result; {} if missing), `versions` (that of jax is the installed one), `encoders` ({"file",
+    "sha256"} by kind; left out if empty) and, as `config`, the `name` ("" if missing) and `model` of the
+    config. The other keys are `window` (`steps` and `seconds`), `modalities`, `intended_use` and `limits`
+    (texts), `platforms` (list), and `created` (today in UTC, YYYY-MM-DD).
 
     Args:
       metadata: the checkpoint's metadata, with the options of the export.
@@ -346,6 +354,7 @@ def make_manifest(metadata: ExportMetadata, modalities: list[str]) -> ModelDescr
 
     Raises:
       ValueError: `spec` has no spectrogram steps and the preparation settings no audio encoder.
+      KeyError: `metadata` lacks another field than `progress`.
     """
     config, spec = metadata["config"], metadata["spec"]
     seconds = window_seconds(metadata["settings"], spec["t"], spec["feature_steps"])
@@ -383,9 +392,9 @@ def _compute_outputs(
     These are `probabilities`, which are `softmax(logits / temperature)`, and `logits`, both [b c] with c
     classes. If the model has them, there are also `modality_weights` [b 2] (voice, face), `audio_attention`
     [b u] or [b u g] over u positions in time and g in frequency, and `video_attention` [b l] over l positions
-    in time. `inputs` are fields of a Batch, [b ...] by name; the other fields are filled with padding. Raises
-    ValueError if an input does not fit `model.spec`, or if the fusion does not return logits [b c] and an
-    embedding [b d].
+    in time. `inputs` are fields of a Batch, [b ...] by name, such as `audio` and `audio_mask`; the other
+    fields are filled with padding. Raises ValueError if an input does not fit `model.spec`, or if the fusion
+    does not return logits [b c] and an embedding [b d], and TypeError if an input is no field of a Batch.
     """
     batch_size = next(iter(inputs.values())).shape[0]
     unused_fields = {

@@ -113,7 +113,7 @@ def _check_types(metadata: dict[str, Any]) -> None:
 
 
 def _parse_finite(text: str) -> float:
-    """Returns the number in a text of JSON as a float; raises ValueError if it is NaN or infinite.
+    """Returns the number in a text of JSON as a float; raises ValueError if it is no number, NaN or infinite.
 
     Browsers do not accept such numbers in JSON. A number that is too large for a float counts as infinite.
     """
@@ -158,7 +158,9 @@ def _check_values(metadata: dict[str, Any]) -> None:
                 f" {str(spec.get(field))[:60]}"
             )
     if unknown_fields := sorted(spec.keys() - {*_SIZES}):
-        raise ValueError(f"field spec: unknown field {unknown_fields[0][:60]!r}")
+        raise ValueError(
+            f"field spec: unknown field {unknown_fields[0][:60]!r}, expected only {', '.join(_SIZES)}"
+        )
     if (
         not isinstance(window_seconds, int | float)
         or isinstance(window_seconds, bool)
@@ -217,7 +219,7 @@ def encoder_file_name(kind: str) -> str:
     """Returns the file name in a bundle of the ONNX file of a kind.
 
     It is `audio_encoder.onnx` for `audio`, `face_encoder.onnx` for `face` and `face_detector.onnx` for
-    `detector`.
+    `detector`. Raises KeyError for another kind.
     """
     return f"{onnx_files.FLAG_NAMES[kind]}.onnx"
 
@@ -279,8 +281,9 @@ def find_encoders(path: str, metadata: BundleMetadata, encoder_paths: Mapping[st
 def write_manifest(path: str, description: ModelDescription) -> None:
     """Writes bundle.json into the directory `path`; an existing one is replaced.
 
-    The file has the fields of `description`, `kind`, `schema`, and `files`: the SHA-256 of every other file
-    in the directory, by name. Raises OSError if a file cannot be read or bundle.json cannot be written.
+    The file has the fields of `description` (as `make_manifest` returns it), `kind`, `schema`, and `files`:
+    the SHA-256 of every other file in the directory, by name. Raises OSError if a file cannot be read or
+    bundle.json cannot be written.
     """
     files = {}
     for name in sorted(set(os.listdir(path)) - {MANIFEST_FILE}):

@@ -27,8 +27,12 @@ def describe_encoders(settings: PrepSettingsDict, inputs: Collection[str]) -> di
     Features that `write_records` stored come from no file.
 
     Args:
-      settings: preparation settings from prep.json.
+      settings: preparation settings from prep.json; only `features` is read, a dict of `audio`, `face` and
+        `detector`, each None or a dict with `file` and `sha256`.
       inputs: names of the model's inputs.
+
+    Raises:
+      KeyError: the settings lack one of these fields.
     """
     features = settings["features"]
     encoders = {"audio": features["audio"], "face": features["face"], "detector": features["detector"]}
@@ -47,8 +51,8 @@ def locate_encoders(
     """Returns the path of each ONNX file in `encoders`, by kind, after checking its SHA-256.
 
     Args:
-      metadata: the checkpoint's metadata; its records directory states where the files were during
-        preparation.
+      metadata: the checkpoint's metadata; only `config.data.path` is read, the records directory. Its file
+        .prepare/encoder_paths.json states where the files were during preparation.
       encoders: `file` (name) and `sha256` of each ONNX file that the model needs, by kind: `audio`, `face` or
         `detector`.
       encoder_paths: paths passed by the user, by kind, "" if not passed; these take precedence.
@@ -66,8 +70,10 @@ def locate_encoders(
 def copy_encoders(encoder_paths: Mapping[str, str], directory: str) -> None:
     """Copies ONNX files into the bundle `directory`, each with the YAML file next to it if there is one.
 
-    The copies are named after the kind, such as audio_encoder.onnx and audio_encoder.yaml. Raises OSError if
-    a file cannot be read or written.
+    `encoder_paths` has the path of each ONNX file by kind (`audio`, `face` or `detector`); the YAML file has
+    the same path, but ends in .yaml. The copies are named after the kind, such as audio_encoder.onnx and
+    audio_encoder.yaml, and replace existing files. Raises OSError if a file cannot be read or written, and
+    KeyError for another kind.
     """
     for kind, path in encoder_paths.items():
         target = os.path.join(directory, encoder_file_name(kind))
@@ -80,8 +86,9 @@ def copy_encoders(encoder_paths: Mapping[str, str], directory: str) -> None:
 def _recorded_path(metadata: CheckpointMetadata, kind: str) -> str:
     """Returns the path that the ONNX file had when the records were prepared, or "" if it is unknown.
 
-    It is unknown if the records directory has no valid file with these paths, or the file has none for
-    `kind`. Raises OSError if that file exists but cannot be read.
+    It is unknown if the records directory (`config.data.path` in `metadata`) has no valid file with these
+    paths, .prepare/encoder_paths.json, or the file has none for `kind`. Raises OSError if that file exists
+    but cannot be read.
     """
     records_dir = metadata["config"]["data"]["path"]
     try:

@@ -112,7 +112,7 @@ class Bundle:
         except (jax.errors.JaxRuntimeError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{self.path}: cannot be run: {_error_message(error)}; if memory is short, pass fewer"
-                " clips at a time"
+                " clips at a time, otherwise export the bundle again"
             ) from error
 
     def predict(
@@ -121,26 +121,29 @@ class Bundle:
         """Returns the predictions for the windows of a media file, or for clips that are arrays.
 
         Args:
-          source: path of a media file, which needs the extra `prep`; or one `ef.Clip` (one clip as arrays) or
-            a sequence of them.
+          source: path of a media file, which needs the extra `prep`; or one `ef.Clip` (one clip as arrays,
+            which `predict_clips` describes) or a sequence of them.
           min_confidence: predictions with a lower confidence get the label `unknown`.
 
         Returns:
           A list with one Prediction per window or clip, in order. It has `path` (for arrays: the clip_id),
-          `start` and `end` in seconds (for arrays: 0), `label`, `confidence`, `probabilities` (dict by class
-          name), `voice_weight` and `face_weight` (None if the model has none), `audio_ok` and `video_ok`
-          (False if voice or face is not usable) and `notes`, a text. A window of a file without a usable face
-          or voice is a FailedWindow: `path`, `start`, `end` and `error`. `to_pandas` of the list returns a
-          table.
+          `start` and `end` in seconds (for arrays: 0), `label` (most probable class), `confidence` (its
+          probability), `probabilities` (dict by class name), `voice_weight` and `face_weight` (None if the
+          model has none), `audio_ok` and `video_ok` (False if voice or face is not usable) and `notes`, a
+          text. A window of a file without a usable face or voice is a FailedWindow: `path`, `start`, `end`
+          and `error`. `to_pandas` of the list returns a table.
 
         Raises:
           ValueError: no window has a prediction, the file is not usable media, an array has a wrong shape,
             dtype or value, an entry of `source` is not an `ef.Clip`, `min_confidence` is not a number from 0
             to 1, the preparation settings in bundle.json are invalid, the bundle was trained on arrays and
-            can't prepare media files, it cannot be run on this machine, an encoder file is missing or has
-            another SHA-256, a required package is missing, or another package `data_prep` hides that of
-            emofuse. The message is one line that names the file, clip or argument.
-          OSError: an encoder file or the weights of the face detector MTCNN cannot be read.
+            can't prepare media files, it cannot be run on this machine, an encoder file is missing, has
+            another SHA-256 or is not an ONNX model, the weights of the face detector MTCNN have another
+            SHA-256, a required extra is not installed, or another package `data_prep` hides that of emofuse.
+            The message is one line that names the file, clip or argument.
+          OSError: an encoder file or the weights of MTCNN cannot be read.
+          ModuleNotFoundError: joblib or the `mtcnn` wheel with the weights is needed, but not installed.
+          TypeError: `source` is neither a path nor a clip nor a sequence.
         """
         if isinstance(source, str | os.PathLike):
             from emofuse_jax.serving.media.predict_file import predict_file

@@ -43,14 +43,17 @@ def write_onnx(
     """Writes `compute` as an ONNX model with a dynamic batch size; its weights become constants.
 
     Args:
-      path: file to write.
+      path: file to write; an existing one is replaced.
       compute: function from inputs by name to outputs by name. Errors of JAX pass through if it cannot be
         traced for a batch of unknown size.
-      inputs: shape without the batch axis, and dtype, of each input.
+      inputs: shape without the batch axis, and dtype, of each input, by name.
       outputs: names of the outputs to write, in order.
 
     Raises:
-      ValueError: jax2onnx is not installed or does not support an operation (the message names it).
+      ValueError: jax2onnx is not installed or does not support an operation (the message names it). Its other
+        errors pass through.
+      KeyError: `compute` has no output of a name in `outputs`.
+      ModuleNotFoundError: onnx_ir, which jax2onnx needs, is not installed.
       OSError: the file cannot be written.
     """
     check_converter()

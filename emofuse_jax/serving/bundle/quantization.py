@@ -27,7 +27,8 @@ def quantize_weights(weights: dict[str, np.ndarray], weight_format: str) -> dict
     Args:
       weights: arrays by name. float32 arrays of two or more axes whose name starts with `params/` are
         quantized; others stay unchanged.
-      weight_format: "bf16" or "int8"; "" returns `weights` unchanged.
+      weight_format: "bf16" or "int8"; "" returns `weights` unchanged. It is not checked: any other text acts
+        as "int8".
 
     Returns:
       `weights` with quantized arrays of the same names and shapes: bfloat16, or int8. A dict with int8 arrays
@@ -53,7 +54,8 @@ def quantize_weights(weights: dict[str, np.ndarray], weight_format: str) -> dict
 def simulate_quantization(params: Params, weight_format: str) -> Params:
     """Returns the parameters rounded to the values that the bundle stores in `weight_format`, as float32.
 
-    The result has the structure of `params`. The weight format is "bf16" or "int8"; "" returns the parameters
+    The result has the structure of `params`, nested dicts of arrays. Only float32 arrays of two or more axes
+    are rounded. The weight format is "bf16" or "int8", which is not checked; "" returns the parameters
     unchanged.
     """
     if not weight_format:

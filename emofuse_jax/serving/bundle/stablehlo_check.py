@@ -46,6 +46,7 @@ def parse_graph(path: str, metadata: BundleMetadata, data: bytes) -> jax_export.
     Raises:
       ValueError: this version of jax cannot read the graph, its parser crashes or takes more than 60 seconds,
         or the graph has side effects or an operation that is not allowed. The message names the file.
+      MemoryError: the memory is too small for the graph.
     """
     try:
         exported = jax_export.deserialize(bytearray(data))
@@ -88,7 +89,7 @@ def _list_operations(exported: jax_export.Exported) -> list[tuple[str, str]]:
     if process.returncode < 0:
         raise ValueError(
             f"the parser crashed with {signal.Signals(-process.returncode).name}, so {GRAPH_FILE} is"
-            " probably damaged"
+            " probably damaged; copy or export the bundle again"
         )
     if process.returncode:
         raise ValueError(process.stderr.decode(errors="replace").strip().rpartition("\n")[2])

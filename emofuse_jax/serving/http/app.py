@@ -49,16 +49,18 @@ def make_app(bundle: Bundle, *, token: str = "", limits: Limits = DEFAULT_LIMITS
     Its routes are /v1/predict, /v1/predict/stream, /v1/live (WebSocket), /v1/model, /healthz, /readyz,
     /metrics, and / for the web page. Errors of requests become responses with a problem document (JSON with
     `title`, `status` and `detail`, and `field` if a field is invalid). When the application starts, it raises
-    ValueError if the preparation settings in bundle.json are invalid or the bundle was trained on arrays, and
-    OSError if the directory for uploads or a decoder process cannot be created.
+    ValueError if the preparation settings in bundle.json are invalid, the bundle was trained on arrays, or
+    this application was started before, and OSError if the directory for uploads or a decoder process cannot
+    be created.
 
     Args:
       bundle: the loaded bundle.
       token: token that callers must send as `Authorization: Bearer ...`; "" disables the check.
-      limits: limits for callers: `max_body_bytes`, `max_media_seconds` of a file, `max_frame_pixels`,
-        `max_frame_rate` (per second), `max_sessions`, `max_waiting_clips` and `max_waiting_files`; seconds
-        until a request fails: `upload_timeout_seconds`, `decode_timeout_seconds` (one window) and
-        `predict_timeout_seconds` (one clip); and `num_decoders` (processes) and `batch_sizes` (ascending).
+      limits: limits for callers (the class Limits has the defaults): `max_body_bytes`, `max_media_seconds` of
+        a file, `max_frame_pixels`, `max_frame_rate` (per second), `max_sessions`, `max_waiting_clips` and
+        `max_waiting_files`; seconds until a request fails: `upload_timeout_seconds`, `decode_timeout_seconds`
+        (one window) and `predict_timeout_seconds` (one clip); and `num_decoders` (processes) and
+        `batch_sizes` (ascending).
 
     Raises:
       jinja2.TemplateNotFound: the installation lacks page.html.
@@ -118,8 +120,9 @@ def start_service(bundle: Bundle, limits: Limits, server_metrics: ServerMetrics)
     The Service has `bundle`, `limits`, `batcher` (runs the model), `decoders` (a DecoderPool), `executor`
     (threads that wait for decoders), `upload_dir` (path), `ready` (threading.Event), `session_slots`
     (asyncio.Semaphore, one slot for each possible live session) and `metrics` (the `server_metrics`). The
-    model compiles in the background; `ready` is set when that is done. On exit, waiting clips are still
-    predicted, decoder processes are killed, and uploads are deleted.
+    model compiles in the background; `ready` is set when that is done. If it fails, the error is printed, and
+    `ready` is never set, so that predictions get status 503. On exit, waiting clips are still predicted,
+    decoder processes are killed, and uploads are deleted.
 
     Args:
       bundle: the loaded bundle.
@@ -127,7 +130,8 @@ def start_service(bundle: Bundle, limits: Limits, server_metrics: ServerMetrics)
       server_metrics: metrics of the server.
 
     Raises:
-      ValueError: the preparation settings in bundle.json are invalid, or the bundle was trained on arrays.
+      ValueError: the preparation settings in bundle.json are invalid, the bundle was trained on arrays, or
+        `server_metrics` belong to another service already.
       OSError: the directory for uploads or a decoder process cannot be created.
     """
     batcher = Batcher(
@@ -208,9 +212,10 @@ def add_predict_routes(app: FastAPI, bundle: Bundle) -> None:
     """Adds the POST routes /v1/predict and /v1/predict/stream to `app`; they use `app.state.service`.
 
     /v1/predict takes one clip as JSON, {"inputs": arrays by name, "min_confidence": number}, and returns its
-    prediction as JSON; or it takes a form with the media file `file` and returns {"seconds", "windows"}, with
-    the predictions of all windows. /v1/predict/stream takes the same form and sends each prediction as a
-    server-sent event. Errors are problem documents of status 401, 408, 413, 415, 422 or 503.
+    prediction as JSON; or it takes a form with the media file `file` and returns {"seconds", "windows"}: the
+    duration of the file and the list of the predictions of all windows. /v1/predict/stream takes the same
+    form and sends each prediction as a server-sent event. Errors are problem documents of status 400
+    (malformed form), 401, 408, 413, 415, 422, 503, or 500 for any other error.
     """
 
     @app.post("/v1/predict", openapi_extra=describe_request_bodies(bundle))
@@ -219,8 +224,8 @@ def add_predict_routes(app: FastAPI, bundle: Bundle) -> None:
 
         The prediction of a clip has the fields label, confidence, probabilities, voice_weight, face_weight,
         audio_ok and video_ok. For a file, the response is {"seconds", "windows"}, with a list of predictions
-        that also have start and end, or an error. An error of the request has status 401, 408, 413, 415, 422
-        or 503.
+        that also have start and end, or an error. An error of the request has status 400, 401, 408, 413, 415,
+        422 or 503.
         """
         service: Service = app.state.service
         if content_type(request) == "multipart/form-data":
@@ -246,7 +251,7 @@ def add_predict_routes(app: FastAPI, bundle: Bundle) -> None:
     async def stream(request: Request) -> StreamingResponse:
         """Streams the prediction for each window of a media file as a server-sent event.
 
-        An error before the first event has status 401, 408, 413, 415, 422 or 503.
+        An error before the first event has status 400, 401, 408, 413, 415, 422 or 503.
         """
         service: Service = app.state.service
         if content_type(request) != "multipart/form-data":
@@ -275,7 +280,10 @@ def content_type(request: Request) -> str:
 
 
 def unsupported_body(request: Request, expected: str) -> Problem:
-    """Returns the error with status 415 for a body whose content type is not one of those in `expected`."""
+    """Returns the error with status 415 for a body of a wrong content type; the caller raises it.
+
+    `expected` is a text that names the right ones, for the message.
+    """
     detail = f"content type {content_type(request)[:100]!r}: expected {expected}"
     return Problem(415, "Unsupported media type", detail)
 
@@ -341,17 +349,19 @@ def make_clip_response(
 ) -> dict[str, object]:
     """Returns the JSON of a prediction for a clip sent as arrays.
 
-    The keys are `label`, `confidence`, `probabilities` (by class name), `voice_weight` and `face_weight`
-    (None if the model has none), `audio_ok` (the clip has audio) and `video_ok` (the clip has a valid face).
+    The keys are `label` (the most probable class), `confidence` (its probability), `probabilities` (by class
+    name), `voice_weight` and `face_weight` (None if the model has none), `audio_ok` (the clip has audio) and
+    `video_ok` (the clip has a valid face).
 
     Args:
       bundle: the loaded bundle.
       row: input arrays of the clip (a batch of one row).
-      outputs: outputs of the bundle for this batch, by name.
+      outputs: outputs of the bundle for this batch, arrays [1 ...] by name.
       min_confidence: a prediction with a lower confidence gets the label `unknown`.
 
     Raises:
-      ValueError: the number of probabilities is not that of the classes.
+      ValueError: the number of probabilities is not that of the classes, or there are not two modality
+        weights.
     """
     has_audio = any(row[name].any() for name in ("audio_mask", "audio_features_mask") if name in row)
     has_faces = bool("face_mask" in row and row["face_mask"].any())

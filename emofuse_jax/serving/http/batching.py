@@ -121,7 +121,7 @@ class Batcher:
         """Rejects further rows, runs those in the queue, and waits for the thread to end.
 
         After this, `submit` raises ClosedError. If the thread was never started, the rows in the queue are
-        not run.
+        not run, and their futures never end. A second call has no effect.
         """
         with self._condition:
             self._is_closed = True
@@ -139,9 +139,9 @@ class Batcher:
         """Waits for requests and returns those to run together; an empty list once the batcher is closed.
 
         A BatchRequest has `arrays` [n ..] by name, `num_rows` (n) and the `future` of the outputs. Returned
-        are the first request in the queue and those after it, as long as they have at most `max_joined_rows`
-        rows together. Requests that are in the queue when the batcher is closed are returned before the empty
-        list.
+        are the first request in the queue, of any size, and those after it, as long as all have at most
+        `max_joined_rows` rows together. Requests that are in the queue when the batcher is closed are
+        returned before the empty list.
         """
         with self._condition:
             self._condition.wait_for(lambda: self._queue or self._is_closed)
@@ -157,7 +157,7 @@ class Batcher:
 
         The batch is padded with zeros to the next batch size. If the function `run` fails, its exception is
         set in all futures instead of being raised. Raises ValueError if an array of a request has another
-        shape than in `inputs`; errors of `on_batch` pass through.
+        shape than in `inputs`, and KeyError if it has another name; errors of `on_batch` pass through.
         """
         start_time, num_rows = time.monotonic(), sum(request.num_rows for request in batch)
         batch_size = next(size for size in self.batch_sizes if size >= num_rows)

@@ -54,13 +54,14 @@ def explain_window(record: Record, output: Mapping[str, np.ndarray], hop_ms: flo
     """Returns {"faces", "sound"} for JSON: the faces and the spectrogram of one window, with attention.
 
     `faces` is a list with one {"time", "box", "score", "attention"} per frame with a face: seconds from the
-    start of the window, [x0, y0, x1, y1] in pixels of the video frame, score of the face detector, and a
-    number. `sound` is {"seconds", "shape", "levels", "attention"}: duration, [columns, rows] of the reduced
-    spectrogram, base64 of its uint8 values (column by column in time, each from the lowest frequency), and a
-    list with one list for each position in time that the model attends to, of one number per frequency band.
-    The positions need not be the columns; without bands, there is one number. Attention is relative to
-    uniform attention, which is 1; None if the model has none or no weight is positive. `faces` or `sound` is
-    None if the window has no usable face or audio, and `sound` also if the record has no spectrogram.
+    start of the window, [x0, y0, x1, y1] in pixels from the top left corner of the video frame, score of the
+    face detector, and a number. `sound` is {"seconds", "shape", "levels", "attention"}: duration, [columns,
+    rows] of the reduced spectrogram, base64 of its uint8 values (column by column in time, each from the
+    lowest frequency), and a list with one list for each position in time that the model attends to, of one
+    number per frequency band. The positions need not be the columns; without bands, there is one number.
+    Attention is relative to uniform attention, which is 1; None if the model has none or no weight is
+    positive. `faces` or `sound` is None if the window has no usable face or audio, and `sound` also if the
+    record has no spectrogram.
 
     Args:
       record: Record of the window: one clip as arrays.
@@ -69,7 +70,8 @@ def explain_window(record: Record, output: Mapping[str, np.ndarray], hop_ms: flo
       hop_ms: hop of the spectrogram in milliseconds.
 
     Raises:
-      ValueError: the number of video frames is not a multiple of the length of `video_attention`.
+      ValueError: the number of video frames is not a multiple of the length of `video_attention`, or
+        `audio_attention` is empty.
     """
     return {
         "faces": _explain_faces(record, output.get("video_attention")) if record.video_ok else None,
@@ -80,10 +82,10 @@ def explain_window(record: Record, output: Mapping[str, np.ndarray], hop_ms: flo
 def _explain_faces(record: Record, attention: np.ndarray | None) -> list[FaceExplanation]:
     """Returns {"time", "box", "score", "attention"} of each valid face, in order of the frames.
 
-    These are seconds from the start of the window, [x0, y0, x1, y1] in pixels, the score of the face
-    detector, and the attention relative to uniform attention, which is 1; None if `attention` is None or has
-    no positive weight at a valid frame. Raises ValueError if the number of frames is not a multiple of the
-    length of `attention`.
+    These are seconds from the start of the window, [x0, y0, x1, y1] in pixels from the top left corner of the
+    frame, the score of the face detector, and the attention relative to uniform attention, which is 1; None
+    if `attention` is None, empty or has no positive weight at a valid frame. `attention` is [l], one weight
+    for each of l equal runs of frames. Raises ValueError if the number of frames is not a multiple of l.
     """
     attention_ratio = relative_frame_attention(attention, record.face_valid)
     return [
@@ -105,7 +107,7 @@ def _explain_audio(record: Record, attention: np.ndarray | None, hop_ms: float) 
     column by column, each from the lowest frequency. The argument `attention` is [v] or [v g] over v
     positions in time and g in frequency. The value has one list for each position up to the last with a
     weight, of g numbers or one, relative to uniform attention, which is 1; it is None if `attention` is None
-    or has no positive weight.
+    or has no positive weight. Raises ValueError if v is 0.
     """
     if not record.spectrogram.size:
         return None

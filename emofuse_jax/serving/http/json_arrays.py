@@ -31,7 +31,8 @@ def accepted_array_names(modalities: Sequence[str], inputs: Collection[str]) -> 
     """Returns the names of the arrays that a caller can send to a model with these modalities and inputs.
 
     For `voice`, these are `audio` and `audio_features`; for `face`, `faces` and `face_features`; each only if
-    it is in `inputs`. Masks are not included.
+    it is in `inputs`. They are in the order of `modalities`; masks are not included. Raises KeyError for
+    another modality.
     """
     return [name for modality in modalities for name in ARRAYS_BY_MODALITY[modality] if name in inputs]
 
@@ -48,7 +49,8 @@ def read_clip(
         `audio_features` [u d] (steps, width) and `face_features` [s d], by name. Each is a nested list, or
         {"shape": list, "data": base64 of the little-endian values in C order, in the dtype of the input};
         None counts as missing. t, s and u may be less than the model's, but not more. `face_mask` [s], bool,
-        is False for frames without a face; by default all that are sent have one.
+        is False for frames without a face, as are frames after its end; by default all that are sent have
+        one.
       modalities: modalities of the model, `voice`, `face` or both.
       inputs: shape without the batch axis, and dtype, of each input of the model.
 
@@ -56,6 +58,7 @@ def read_clip(
       FieldError: an array is unknown, has another form, shape or dtype, more steps or frames than the model's
         or values that are not finite; or no usable voice or face is sent. Its `field` names the array, such
         as `inputs.audio`, and `detail` says what is wrong.
+      KeyError: a modality is neither `voice` nor `face`.
     """
     row = {name: np.zeros((1, *shape), dtype) for name, (shape, dtype) in inputs.items()}
     names = accepted_array_names(modalities, inputs)
@@ -99,7 +102,7 @@ def read_array(field: str, json_value: object, shape: tuple[int, ...], dtype: np
     if array.ndim != len(shape) or array.shape[1:] != shape[1:] or not 1 <= len(array) <= shape[0]:
         raise FieldError(field, f"shape {list(array.shape)}: expected [1 to {', '.join(map(str, shape))}]")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise FieldError(field, "contains numbers that are not finite in float16; expected at most 65504")
+        raise FieldError(field, "contains numbers that are not finite in float16; expected -65504 to 65504")
     return array
 
 

@@ -176,8 +176,8 @@ class WindowAssembler:
     def has_remainder(self) -> bool:
         """Returns True if at least half a window has arrived after the last window, otherwise False.
 
-        The time from the end of the last window to the end of the latest audio or frame counts
-        (MIN_LAST_WINDOW_FRACTION).
+        The time from the end of the last window to the end of the latest audio, or the start of the latest
+        frame, counts (MIN_LAST_WINDOW_FRACTION).
         """
         return (
             max(self._audio_end, self._video_end) - self.window_start
@@ -187,6 +187,8 @@ class WindowAssembler:
     def take_window(self, *, full_window: bool = True) -> LiveWindow:
         """Returns the next window with its audio and video frames, and discards its messages.
 
+        A message of audio that continues after the end of the window stays for the next one.
+
         A LiveWindow has `start` and `end` in seconds of the session; `audio`, int16 [n] at 16000 Hz with
         zeros for missing samples, or None if there is none; `frames`, a list of (seconds from the start of
         the window, JPEG) in order; and `frame_size` (width, height), (0, 0) if no frame has arrived. The
@@ -194,7 +196,7 @@ class WindowAssembler:
 
         Args:
           full_window: if False, the window ends with the last message; for the remainder at the end of a
-            session.
+            session, if `has_remainder` returns True.
         """
         start, end = self.window_start, self.window_start + self.window_seconds
         if not full_window:

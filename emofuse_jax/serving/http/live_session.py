@@ -44,8 +44,10 @@ async def run_session(socket: WebSocket, service: Service, token: str) -> None:
       token: token that the first message must contain; "" disables the check.
 
     Raises:
-      ValueError: the bundle cannot be run on this machine.
-      OSError: a window cannot be stored as a file for decoding; other errors of writing are av.FFmpegError.
+      ValueError: the bundle cannot be run on this machine, or its preparation settings do not give the arrays
+        that the model reads.
+      OSError: a window cannot be stored as a file for decoding (other errors of writing are av.FFmpegError),
+        or a crashed decoder process cannot be replaced.
     """
     if not _is_same_origin(socket.headers):
         await socket.close()
@@ -69,7 +71,10 @@ async def run_session(socket: WebSocket, service: Service, token: str) -> None:
 
 
 def _is_same_origin(headers: Mapping[str, str]) -> bool:
-    """Returns True if the Origin header is absent or names this server (the Host header); otherwise False."""
+    """Returns True if the Origin header is absent or names this server (the Host header); otherwise False.
+
+    `headers` have names in lower case. Host and port are compared, but not `http` or `https`.
+    """
     origin = headers.get("origin")
     try:
         return origin is None or urlsplit(origin).netloc == headers.get("host")
@@ -86,9 +91,9 @@ async def _receive_options(socket: WebSocket, service: Service, token: str) -> R
     spectrogram and attention; default False). The reply is {"window": seconds, "sample_rate": 16000}.
 
     Raises:
-      Problem: status 401 if the token is missing or wrong, 408 if no message arrives within
-        `service.limits.upload_timeout_seconds`, 422 if the message is not a JSON object or has an unknown or
-        invalid field.
+      Problem: status 401 if the token is missing or wrong (any is right if `token` is ""), 408 if no message
+        arrives within `service.limits.upload_timeout_seconds`, 422 if the message is not a JSON object or has
+        an unknown or invalid field.
       WebSocketDisconnect: the caller left.
     """
     try:
@@ -121,7 +126,8 @@ async def _exchange_messages(socket: WebSocket, service: Service, options: Reque
 
     An error of the receiving task is raised first: Problem 408 or 422 for a timeout or an invalid message, or
     WebSocketDisconnect if the caller left. After that, an error of the predicting task: ValueError if the
-    bundle cannot be run, OSError or av.FFmpegError if a window cannot be stored as a file.
+    bundle cannot be run or its preparation settings do not give the arrays that the model reads, OSError or
+    av.FFmpegError if a window cannot be stored as a file, OSError if a decoder process cannot be replaced.
     """
     window_queue: WindowQueue = asyncio.Queue()
     predict_task = asyncio.create_task(_predict_windows(socket, service, options, window_queue))
@@ -136,7 +142,7 @@ async def _exchange_messages(socket: WebSocket, service: Service, options: Reque
 
 
 async def _collect_windows(socket: WebSocket, service: Service, window_queue: WindowQueue) -> None:
-    """Receives messages and puts complete windows into the queue, then None at the end.
+    """Receives messages and puts complete windows into the queue, then None at the end (not after an error).
 
     A LiveWindow in the queue has `start` and `end` in seconds of the session, `audio` (int16 [n] or None),
     `frames` (list of (seconds, JPEG)) and `frame_size`. The text `end` ends the session; the remainder is put
@@ -172,8 +178,9 @@ async def _predict_windows(
     A prediction is {"start", "end", "label", "confidence", "probabilities", "voice_weight", "face_weight",
     "audio_ok", "video_ok"}, with "notes" if there are any and "details" if `options` ask for them. A window
     that cannot be predicted is sent as {"start", "end", "error"}, also if the server is busy or decoding
-    crashed (Problem). Raises ValueError if the bundle cannot be run, OSError or av.FFmpegError if a window
-    cannot be stored as a file, and WebSocketDisconnect if the caller left.
+    crashed (Problem). Raises ValueError if the bundle cannot be run or its preparation settings do not give
+    the arrays that the model reads, OSError or av.FFmpegError if a window cannot be stored as a file, OSError
+    if a crashed decoder process cannot be replaced, and WebSocketDisconnect if the caller left.
     """
     while (live_window := await window_queue.get()) is not None:
         try:
@@ -202,9 +209,11 @@ async def _predict_live_window(
 
     Raises:
       Problem: status 422 if decoding crashed, 503 if the server is busy.
-      ValueError: the bundle cannot be run on this machine.
-      OSError: the window cannot be stored as a file in `service.upload_dir`; other errors of writing are
-        av.FFmpegError.
+      ValueError: the bundle cannot be run on this machine; its preparation settings do not give the arrays
+        that the model reads; or, for details, the number of video frames is not a multiple of the length of
+        the model's `video_attention`.
+      OSError: the window cannot be stored as a file in `service.upload_dir` (other errors of writing are
+        av.FFmpegError), or a crashed decoder process cannot be replaced.
     """
     if live_window.audio is None and not live_window.frames:
         return _failed_window(live_window, "no audio or video arrived for this window")
@@ -253,5 +262,5 @@ def _window_seconds(service: Service) -> float:
 
 
 def _failed_window(live_window: LiveWindow, error: str) -> WindowResponse:
-    """Returns {"start", "end", "error"} of a window without a prediction, with times in seconds."""
+    """Returns {"start", "end", "error"} of a window without a prediction, in seconds of the session."""
     return {"start": round(live_window.start, 3), "end": round(live_window.end, 3), "error": error}

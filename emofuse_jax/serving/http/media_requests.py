@@ -76,12 +76,13 @@ async def receive_upload(request: Request, upload_dir: str) -> AsyncIterator[tup
 async def probe_upload(service: Service, path: str) -> ProbeResult:
     """Returns the properties of an uploaded file, after checking that they are within the server's limits.
 
-    A ProbeResult has the duration in seconds, width and height of a frame in pixels, mean frames per second
-    (these three are 0 without video), and `has_audio`.
+    A ProbeResult has `duration_seconds`, `width` and `height` of a frame in pixels, `frame_rate` (mean frames
+    per second; these three are 0 without video), and `has_audio`.
 
     Raises:
-      Problem: status 415 if the file is not media, 422 if it is damaged, crashes its decoder, or has more
-        seconds, pixels per frame or frames per second than `service.limits`, 503 if all decoders are busy.
+      Problem: status 415 if the file is not media, 422 if it is damaged, its decoder crashes, times out or
+        cannot start, or it has more seconds, pixels per frame or frames per second than `service.limits`, 503
+        if all decoders are busy.
       OSError: a crashed decoder process cannot be replaced.
     """
     try:
@@ -125,8 +126,9 @@ async def stream_predictions(
 
     Raises:
       Problem: status 422 if decoding a window crashed, 503 if the server is busy.
-      ValueError: the bundle cannot be run on this machine, or its preparation settings do not give the arrays
-        that the model reads.
+      ValueError: the bundle cannot be run on this machine; its preparation settings do not give the arrays
+        that the model reads; or, for details, the number of video frames is not a multiple of the length of
+        the model's `video_attention`.
       OSError: a crashed decoder process cannot be replaced.
     """
     for window in plan_windows(duration_seconds, service.bundle):
@@ -140,9 +142,10 @@ async def predict_window(
 
     A prediction is {"start", "end", "label", "confidence", "probabilities", "voice_weight", "face_weight",
     "audio_ok", "video_ok"}, with "notes" if there are any. Times are seconds. If `options.details` is True,
-    there is also "details": {"faces", "sound"}. "faces" is a list of {"time", "box", "score", "attention"},
-    one for each frame with a face; "sound" is {"seconds", "shape", "levels", "attention"} of the spectrogram.
-    "faces" is None without a usable face, "sound" without usable audio or spectrogram.
+    there is also "details": {"faces", "sound"}, as `explain_window` returns it. "faces" is a list of {"time",
+    "box", "score", "attention"}, one for each frame with a face; "sound" is {"seconds", "shape", "levels",
+    "attention"} of the spectrogram. "faces" is None without a usable face, "sound" without usable audio or
+    spectrogram.
 
     Args:
       service: the running service.
@@ -197,8 +200,9 @@ async def stream_events(
       options: `min_confidence`, `person` (1 is the main person, 2 the next one) and `details`.
 
     Raises:
-      ValueError: the bundle cannot be run on this machine, or its preparation settings do not give the arrays
-        that the model reads.
+      ValueError: the bundle cannot be run on this machine; its preparation settings do not give the arrays
+        that the model reads; or, for details, the number of video frames is not a multiple of the length of
+        the model's `video_attention`.
       OSError: a crashed decoder process cannot be replaced.
     """
     count = len(plan_windows(duration_seconds, service.bundle))

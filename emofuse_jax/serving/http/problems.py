@@ -80,5 +80,8 @@ def invalid_field(field: str, detail: str) -> Problem:
 
 
 def server_busy(detail: str, *, retry_after_seconds: int = 1) -> Problem:
-    """Returns the Problem 503 with a Retry-After header of `retry_after_seconds`; the caller raises it."""
+    """Returns the Problem 503 with a Retry-After header of `retry_after_seconds`; the caller raises it.
+
+    `detail` says why the server is busy, and what to do.
+    """
     return Problem(503, "Busy", detail, headers={"Retry-After": str(retry_after_seconds)})

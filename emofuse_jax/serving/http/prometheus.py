@@ -89,8 +89,9 @@ class ServerMetrics:
     def track_request(self, path: str) -> Iterator[Callable[[int], None]]:
         """Measures the time of one request, and yields a function that counts its status code.
 
-        The request and its time are counted for `path` if that is one of ROUTES, otherwise for `other`. If
-        the block raises, no time is recorded.
+        The request and its time are counted for `path` if that is one of ROUTES (`/` and the routes of HTTP
+        requests), otherwise for `other`. If the block raises, no time is recorded, and the error passes
+        through.
         """
         route, start_time = path if path in ROUTES else "other", time.monotonic()
         yield lambda status: self._request_counter.labels(route, status).inc()

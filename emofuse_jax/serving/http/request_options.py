@@ -59,7 +59,10 @@ def parse_options(fields: Mapping[str, object]) -> RequestOptions:
 
 
 def _parse_number(value: object) -> float | None:
-    """Returns the number that `value` is or contains as text; None if it is no number."""
+    """Returns the number that `value` is or contains as text; None if it is no number.
+
+    A bool, NaN and infinity count as numbers.
+    """
     if isinstance(value, int | float):
         return value
     try:

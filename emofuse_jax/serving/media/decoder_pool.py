@@ -87,9 +87,9 @@ class DecoderPool:
         """Reads the properties of a media file from its packets, without decoding, in the next free process.
 
         Returns:
-          A ProbeResult with the duration in seconds, width and height of a frame in pixels, mean frames per
-          second, and `has_audio`. Width and height are 0 if there is no video, frames per second if there are
-          fewer than two frames.
+          A ProbeResult with `duration_seconds`, `width` and `height` of a frame in pixels, `frame_rate` (mean
+          frames per second), and `has_audio`. Width and height are 0 if there is no video, the frame rate if
+          there are fewer than two frames.
 
         Raises:
           NotMediaError: the file does not exist or cannot be opened as audio or video.
@@ -138,7 +138,7 @@ class DecoderPool:
     def close(self) -> None:
         """Kills all processes, even if they are working, and waits for their end.
 
-        Jobs that are running raise DecoderLostError.
+        Jobs that are running raise DecoderLostError, and so do later ones.
         """
         with self._start_lock:
             self._is_closed = True
@@ -186,12 +186,13 @@ class DecoderPool:
             if not worker.connection.poll(self._timeout_seconds):
                 raise DecoderLostError(
                     f"decoding took longer than {self._timeout_seconds:g} s; the file may be damaged:"
-                    " convert it and try again"
+                    " convert it, for example to mp4, and try again"
                 )
             reply, is_lost = worker.connection.recv(), False
         except (EOFError, OSError) as error:
             raise DecoderLostError(
-                "decoding crashed or ran out of memory; the file may be damaged: convert it and try again"
+                "decoding crashed or ran out of memory; the file may be damaged: convert it, for example to"
+                " mp4, and try again"
             ) from error
         finally:
             if is_lost:
@@ -223,8 +224,9 @@ def run_decoder_job(
     The jobs are:
 
     - (): loads and compiles the face detector if the model needs faces, and returns None.
-    - (path,): returns a ProbeResult: duration in seconds, frame width and height in pixels, frames per second
-      and `has_audio`. If the file is unusable, returns a NotMediaError or DamagedMediaError.
+    - (path,): returns a ProbeResult: `duration_seconds`, `width` and `height` of a frame in pixels,
+      `frame_rate` (frames per second) and `has_audio`. If the file is unusable, returns a NotMediaError or
+      DamagedMediaError.
     - (path, start, end, person): returns the Record of that part, its audio and faces as arrays. If the file
       or the part is unusable, returns a Failure with the `reason`. start and end are seconds or None (start
       and end of the file), person 0 is the main person.
@@ -255,7 +257,10 @@ def run_decoder_job(
         return error
     except Exception as error:  # a bug of emofuse: only this file fails
         traceback.print_exc()
-        return DecoderLostError(f"internal error: {type(error).__name__}")
+        return DecoderLostError(
+            f"internal error: {type(error).__name__}; try another file, or report the traceback on the"
+            " server's stderr"
+        )
 
 
 def _warm_up(requirements: PrepRequirements) -> None:
@@ -273,12 +278,13 @@ def _warm_up(requirements: PrepRequirements) -> None:
 
 
 def _probe(path: str) -> ProbeResult:
-    """Returns duration in seconds, frame width and height in pixels, mean frames per second, and `has_audio`.
+    """Returns the properties of a media file, read from its packets without decoding.
 
-    Width and height are 0 without video, frames per second with fewer than two frames. Raises NotMediaError
+    A ProbeResult has `duration_seconds`, `width` and `height` of a frame in pixels (0 without video),
+    `frame_rate` (mean frames per second; 0 with fewer than two frames), and `has_audio`. Raises NotMediaError
     if the file does not exist or cannot be opened as media, DamagedMediaError if it opens but is truncated,
-    has too large frames or has neither audio samples nor frames, and ModuleNotFoundError if the package av is
-    not installed.
+    has frames above 2**26 pixels or has neither audio samples nor frames, and ModuleNotFoundError if the
+    package av is not installed.
     """
     from data_prep.media.probe import MediaError, open_media, probe_media
 
@@ -299,6 +305,7 @@ def _probe(path: str) -> ProbeResult:
 def _mean_frame_rate(times: np.ndarray) -> float:
     """Returns the mean frames per second of frames at `times` in seconds; 0 if there are fewer than two.
 
-    The time from the first to the last frame counts as at least 1 ms.
+    It is (n - 1) / seconds for n frames in any order. The seconds from the earliest to the latest frame count
+    as at least 1 ms.
     """
     return (len(times) - 1) / max(float(times.max() - times.min()), 1e-3) if len(times) > 1 else 0.0

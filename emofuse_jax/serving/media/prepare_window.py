@@ -31,9 +31,10 @@ def check_encoders(bundle: LoadedBundle) -> None:
         require_onnx()
     for kind, encoder in encoders.items():
         if not bundle.encoders.get(kind):
+            name = onnx_files.FLAG_NAMES[kind]
             raise ValueError(
                 f"{bundle.path}: the bundle does not contain its {onnx_files.DISPLAY_NAMES[kind]}"
-                f" {encoder['file']}; pass --{onnx_files.FLAG_NAMES[kind]}=FILE with sha256"
+                f" {encoder['file']}; pass --{name}=FILE ({name}=FILE to `load` in Python) with sha256"
                 f" {encoder['sha256']}"
             )
 
@@ -116,15 +117,18 @@ def prepare_window(
         no face is usable.
 
     Returns:
-      The Record, with the clip_id, label -1, `spectrogram` float16 [t f], `faces` uint8 [s h w 3],
-      `face_valid` bool [s] (True: a face), `audio_features` and `face_features` (None without encoders),
-      `audio_ok` and `video_ok` (False: not usable), `notes` and other arrays of the faces. Or a Failure with
-      the `reason`, one line, if the file is missing or damaged, the part is longer than an hour, `start` is
+      The Record, with `clip_id` (name of the file), label -1, `spectrogram` float16 [t f], `faces` uint8 RGB
+      [s h w 3], `face_valid` bool [s] (True: a face), as float32 `face_time` [s] in seconds from the start of
+      the (trimmed) part, `face_box` [s 4] (x0 y0 x1 y1), `face_landmarks` [s 5 2] (x y), both in pixels of
+      the frame, and `face_score` [s], `audio_features` float16 [u d] and `face_features` float16 [s d] (None
+      without encoders), `audio_ok` and `video_ok` (False: not usable) and `notes`. Or a Failure with the
+      `reason`, one line, if the file is missing or damaged, the part is longer than an hour, `start` is
       outside of the file, `end` is not after `start`, or the part has no usable audio or face that the
       network uses.
 
     Raises:
-      ValueError: the settings are invalid, or an encoder file is missing or has another SHA-256.
+      ValueError: the settings are invalid, an encoder file is missing, has another SHA-256 or is not an ONNX
+        model, the weights of MTCNN have another SHA-256, or the file changes while it is read.
       OSError: an encoder file or the weights of MTCNN cannot be read.
       ModuleNotFoundError: a package of the extra `prep`, or of `onnx` for a model of encoders, is not
         installed.

@@ -26,7 +26,8 @@ def write_recording(
 
     Raises:
       ValueError: `audio` is not int16.
-      av.FFmpegError: the clip cannot be written; also an OSError if the operating system reported it.
+      av.FFmpegError: `audio` is empty, or `sample_rate`, `frame_size` or the order of `frames` is not valid.
+      OSError: `file` cannot be written.
       ModuleNotFoundError: the package av is not installed.
     """
     from data_prep.media.write_clip import write_clip

@@ -25,8 +25,10 @@ def saved_config(metadata: Mapping[str, object]) -> ml_collections.ConfigDict:
     It must have exactly the fields of settings/experiment.py; registered objectives may be missing.
 
     Raises:
-      ValueError: if a field is missing or unknown, has another type than its default, is not finite or is too
-        large, or names an unknown fusion or encoder; the message names the field.
+      ValueError: if a field is missing or unknown, has another type than its default or is not finite, if an
+        integer is above 2^20 (`seed`: 2^32 - 1; `blocks`, `layers`, `parts`, `heads` and `steps`: 100), if a
+        list has more than 100 entries, or if a fusion or encoder is unknown or, in an installed package,
+        cannot be imported or used; the message names the field.
     """
     config = _get_section(metadata, "config", "config")
     model = _get_section(config, "model", "config.model")
@@ -59,7 +61,8 @@ def saved_spec(metadata: Mapping[str, object]) -> InputSpec:
     if min(vars(spec).values()) < 0 or max(spec.t * spec.f, spec.s * spec.h * spec.w) > MAX_CLIP_VALUES:
         raise ValueError(
             f"spec: {spec_fields}, expected 0 to {MAX_CLIP_VALUES} values of audio (t * f) and of faces"
-            " (s * h * w), and no negative number; the saved shape is damaged"
+            " (s * h * w), and no negative number; the saved shape is damaged: restore the files of the run"
+            " from a copy, or train again"
         )
     return spec
 
@@ -81,5 +84,5 @@ def _validate_name(name: object, field: str) -> None:
     if not isinstance(name, str) or len(name) > 100:
         raise ValueError(
             f"{field}: expected a name, found {str(name)[:60]!r}, which is no text of at most 100 characters;"
-            " the saved run is damaged"
+            " the saved run is damaged: restore its files from a copy, or train again"
         )

@@ -57,6 +57,8 @@ MAX_ERROR_CHARS = 400
 def save(workdir: str, kind: str, state: TrainState, metadata: CheckpointMetadata) -> None:
     """Writes `checkpoints/<kind>` in a workdir, then removes the previous checkpoint of this kind.
 
+    Every process must call this function.
+
     Args:
       workdir: workdir of the run.
       kind: `last` or `best`.
@@ -84,8 +86,8 @@ def save_model(workdir: str, params: Params, model_state: Params, metadata: Chec
     """Writes `checkpoints/best` in a workdir for scoring and serving, at step `metadata["step"]`.
 
     A run cannot be resumed from it, because it has no optimizer state. The previous `best` checkpoint is
-    removed after the new one is complete. `metadata` is a dict for JSON with the fields of `make_metadata`,
-    `step` and `temperature`.
+    removed after the new one is complete. Every process must call this function. `metadata` is a dict for
+    JSON with the fields of `make_metadata`, `step` and `temperature`.
 
     Raises:
       OSError: if the checkpoint cannot be written.
@@ -102,7 +104,7 @@ def save_items(
     Args:
       workdir: workdir of the run.
       kind: directory name below `checkpoints/`.
-      step: step of the run, the name of the directory of this checkpoint.
+      step: step of the run, the name of the directory of this checkpoint; an existing one is overwritten.
       items: trees of arrays (JAX or NumPy) by name; every process must call this function.
       metadata: values for JSON by name, to which `schema` is added; they are not checked.
 
@@ -123,7 +125,8 @@ def save_items(
 def remove(workdir: str, kind: str) -> None:
     """Removes the checkpoints of a kind, the directory `checkpoints/<kind>`; does nothing if there are none.
 
-    If the process is killed meanwhile, the checkpoints are still complete or they are gone.
+    If the process is killed meanwhile, the checkpoints are still complete or they are gone. Of several
+    processes, only one may call this function.
 
     Raises:
       OSError: if the directory cannot be removed.
@@ -224,8 +227,9 @@ def read_metadata(workdir: str, kind: str, *, missing_ok: bool = False) -> Check
       of the experiment), `classes` (names), `settings` (of prep.json), `spec` (shape of a clip), `statistics`
       (`mean` and `std` per frequency bin), `training_speakers`, `training_clips_sha256`, `corpus`,
       `protocol`, `fold`, `leaks`, `versions` (of packages), `step`, `temperature`, `progress` (best
-      validation result so far), `epoch` (`steps` and `sums` of the unfinished epoch) and `refit` (results of
-      `emofuse gan`). None if there is no checkpoint of this kind and `missing_ok` is True.
+      validation result so far: `best_ua`, `best_step`, `since_best` and `temperature`), `epoch` (`steps` and
+      `sums` of the unfinished epoch) and `refit` (config and results of `emofuse gan`). None if there is no
+      checkpoint of this kind and `missing_ok` is True.
 
     Raises:
       FileNotFoundError: if there is no checkpoint of this kind and `missing_ok` is False.
@@ -240,8 +244,7 @@ def read_model_metadata(workdir: str, kind: str) -> CheckpointMetadata:
     """Reads the metadata of a checkpoint `last` or `best`, with all fields that scoring and serving need.
 
     Returns:
-      A dict, such as `config`, `classes`, `settings`, `spec`, `statistics`, `step` and `temperature`
-      (MODEL_METADATA_FIELDS).
+      A dict with all fields that `read_metadata` lists; only `progress`, `epoch` and `refit` can be missing.
 
     Raises:
       FileNotFoundError: if there is no checkpoint of this kind.
@@ -257,9 +260,11 @@ def read_json_metadata(workdir: str, kind: str, *, missing_ok: bool) -> dict[str
     """Reads the JSON metadata of a checkpoint of any kind, which is a directory name below `checkpoints/`.
 
     Returns:
-      A dict with `schema` and the metadata that were passed to `save_items`; fields such as `config` (a dict)
-      and `classes` (a list) have the types of METADATA_FIELDS if they are present. None if there is no
-      checkpoint of this kind and `missing_ok` is True.
+      A dict with `schema` and the metadata that were passed to `save_items`. If present, these have the type
+      dict: `config`, `settings` (with a dict `features`), `spec`, `statistics`, `versions`, `progress`,
+      `epoch`; list: `classes`, `training_speakers`, `leaks`; text: `training_clips_sha256`, `corpus`,
+      `protocol`; int: `fold`, `step`; float: `temperature`. None if there is no checkpoint of this kind and
+      `missing_ok` is True.
 
     Raises:
       FileNotFoundError: if there is no checkpoint of this kind and `missing_ok` is False.
@@ -330,8 +335,8 @@ def abstract_like(tree: PyTree, sharding: PyTree) -> PyTree:
 def _check_step_metadata(directory: str) -> None:
     """Raises ValueError if the metadata of a step of the checkpoint in `directory` are not a JSON object.
 
-    Orbax would print each of their characters. A step without metadata is skipped. Raises OSError if
-    `directory` or a file in it cannot be read.
+    `directory` is `checkpoints/<kind>` of a workdir. Orbax would print each of their characters. A step
+    without metadata is skipped. Raises OSError if `directory` or a file in it cannot be read.
     """
     for step in filter(str.isdecimal, os.listdir(directory)):
         path = os.path.join(directory, step, "_CHECKPOINT_METADATA")
@@ -443,8 +448,8 @@ def _checkpoint_directory(workdir: str, kind: str) -> str:
 def _checkpointer(workdir: str, kind: str, *, remove_temporary: bool = False) -> ocp.training.Checkpointer:
     """Returns an orbax checkpointer of `checkpoints/<kind>`, which keeps only the latest step.
 
-    Creates the directory if it does not exist. `remove_temporary` deletes the rest of a save that was killed;
-    a reader must not delete it, because a save can be in progress.
+    Creates the directory if it does not exist; raises OSError if it cannot. `remove_temporary` deletes the
+    rest of a save that was killed; a reader must not delete it, because a save can be in progress.
     """
     return ocp.training.Checkpointer(
         _checkpoint_directory(workdir, kind),

@@ -75,7 +75,8 @@ class CrossvalContext:
     def max_batch_count(self, split: str) -> int:
         """Returns the number of batches in the largest split of this name over all replicas.
 
-        `split` is `train`, `validation` or `test`; batches have `config.train.eval_batch_size` clips.
+        `split` is `train`, `validation` or `test`; batches have `config.train.eval_batch_size` clips, the
+        last one may have fewer.
         """
         batch_size = self.config.train.eval_batch_size
         return max(-(-len(experiment.clips[split]) // batch_size) for experiment in self.experiments.values())
@@ -85,7 +86,7 @@ class CrossvalContext:
 
         They are `seed` [r] and `total_steps` [r] (int32), `labels` [r n] (int32, for each of the n rows of
         `data` the label as seen in training, -1 if hidden), and `field_values`, a dict from dotted names of
-        config fields to values [r].
+        config fields to values [r] (float32).
 
         Raises:
           ValueError: if a replica has fewer training clips than one batch, or `config.data.batch_size` is
@@ -117,9 +118,11 @@ class CrossvalContext:
         train`.
 
         Raises:
-          ValueError: if a warm start (`config.init`) or a field of `config.optimizer` is invalid.
-          FileNotFoundError: if the workdir of a warm start has no checkpoint.
-          OSError: if a file of a warm start cannot be read.
+          ValueError: if a warm start (`config.init`), the file of a fold, the input statistics or a field of
+            `config.optimizer` is invalid.
+          FileNotFoundError: if the workdir of a warm start has no checkpoint, or the file of a fold no longer
+            exists.
+          OSError: if a file of a warm start or of a fold cannot be read.
           TypeError: if there are no replicas.
         """
         return stack_trees(
@@ -170,7 +173,7 @@ def put_replicas(context: CrossvalContext, tree: PyTree) -> PyTree:
     """Returns a tree of arrays on the devices, from a tree of arrays that are stacked along the first axis.
 
     The first axis is split over the mesh axis `replica` of the context, so that each replica is on one
-    device.
+    device. Every process must pass the complete arrays.
 
     Raises:
       ValueError: if the devices cannot share the replicas equally.

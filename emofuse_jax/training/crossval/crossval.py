@@ -75,16 +75,18 @@ def crossval(
       workdir: output directory; resumed if it contains the same cross-validation.
       seeds: number of seeds.
       folds: folds to train; by default all folds of the protocol.
-      describe_data: called with the directory of each finished replica and the dataset.
+      describe_data: called in the first process with the directory of each finished replica and the dataset;
+        by default nothing. Its errors pass through.
 
     Returns:
       The contents of `results.json`, a dict: `protocol`, `config`, `corpus` (names), `dataset` (its path),
-      `date`, `classes`, `modalities`, `runs` (one dict per fold and seed: its `result.json`, with `fold`,
-      `seed`, `validation` and `test` scores and the predictions of each test clip), `pooled` (scores of all
-      predictions together: `ua`, `wa`, `wf1`, their intervals `ua_interval`, ... as `[low, high]`, and
-      `confusion`), `mean` and `sd` (of `ua`, `wa` and `wf1` over the runs), `leaky`, `leaks` and `versions`;
-      with several seeds also `ensemble`, like `pooled` but after averaging the predictions of the seeds.
-      Scores are fractions.
+      `date` (YYYY-MM-DD), `classes` (names), `modalities` (list of `audio`, `video`), `runs` (one dict per
+      fold and seed: its `result.json`, with `fold`, `seed`, `validation` and `test` scores and the
+      predictions of each test clip), `pooled` (scores of all predictions together: `ua`, `wa`, `wf1`, their
+      95 % intervals `ua_interval`, ... as `[low, high]`, and `confusion`), `mean` and `sd` (of `ua`, `wa` and
+      `wf1` over the runs), `leaks` (texts, known leaks of the splits), `leaky` (True if there are any) and
+      `versions` (of packages, by name); with several seeds also `ensemble`, like `pooled` but after averaging
+      the predictions of the seeds. Scores are fractions.
 
     Raises:
       Preempted: after SIGTERM, once the state is saved.
@@ -95,6 +97,7 @@ def crossval(
         clips, or shares a speaker between training and test, if `workdir` contains another cross-validation
         or damaged files or is used by another process, or if a replica does not fit in the memory of a
         device.
+      TypeError, AttributeError: if a field in the metadata of the saved state is damaged.
       DamagedRecordError: if a record is damaged (a ValueError).
       NonFiniteError: if the loss or a parameter of a replica is NaN or infinite (a ValueError); with a single
         process, `nonfinite.json` in `workdir` then lists the clips of the step, if it can be repeated.
@@ -181,12 +184,13 @@ def make_context(
 
     Returns:
       The context: the experiments, the mesh, all clips on the devices (`data`) and their record indices
-      (`clips`) and `labels`, whether replicas are vmapped (`is_vmapped`), and two jitted functions over
-      stacked replicas: `train_steps(data, states, replica_inputs, rows, step_mask) -> (states, sums)` and
-      `predict_batches(data, params, model_states, rows) -> outputs`.
+      (`clips`), `labels` and `speakers` (indices), `varying_fields`, whether replicas are vmapped
+      (`is_vmapped`), and two jitted functions over stacked replicas: `train_steps(data, states,
+      replica_inputs, rows, step_mask) -> (states, sums)` and `predict_batches(data, params, model_states,
+      rows) -> outputs`.
 
     Raises:
-      ValueError: if the config sets several buckets or skips damaged records, if
+      ValueError: if the config sets several buckets, skipped records, streamed data or fsdp, if
         `config.train.eval_batch_size` is below 1 or `config.crossval.mode` is unknown, if a record lacks a
         field of the batch, or if the records do not match prep.json.
       DamagedRecordError: if a record is damaged (a ValueError).
@@ -222,6 +226,9 @@ def make_context(
 
 def check_stackable(config: ml_collections.ConfigDict) -> None:
     """Checks that the config sets nothing that stacked replicas cannot do; `crossval.mode=single` can.
+
+    It must set `data.buckets` to 1, `data.on_corrupt` to `stop`, `data.mode` to `resident` or `auto`, and
+    `mesh.fsdp` to False.
 
     Raises:
       ValueError: if it does; the message names the field and the reason.

@@ -34,8 +34,9 @@ def read_or_make_plan(
         have the same ones.
 
     Returns:
-      The plan, a dict: `config` (all fields), `runs` (fold, seed and, in a sweep, trial of each replica) and,
-      in a sweep, `trials`. A saved plan can also have `replicas`, the number of replicas per group.
+      The plan, a dict: `config` (all fields), `runs` (a list `[fold, seed]` or, in a sweep, `[fold, seed,
+      trial]` for each replica) and, in a sweep, `trials`. A saved plan can also have `replicas`, the number
+      of replicas per group.
 
     Raises:
       ValueError: if `workdir` contains another cross-validation or sweep, or the saved plan is invalid.

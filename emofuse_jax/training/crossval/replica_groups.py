@@ -40,8 +40,14 @@ def stack_replicas(context: CrossvalContext, group_size: int, workdir: str) -> P
       group_size: number of replicas in a group.
       workdir: directory for the saved state of the group in training.
 
+    Returns:
+      A Packing: `groups`, a list of lists of replica ids; `make_group(replica_ids)`, which creates the
+      untrained replicas of a group (StackedReplicas); and `clips_per_epoch`, the number of training clips in
+      an epoch of the largest group.
+
     Raises:
-      ValueError: if a replica has fewer training clips than one batch.
+      ValueError: if a replica has fewer training clips than one batch, if `config.data.batch_size` is below
+        1, or if `group_size` is 0.
     """
     return Packing(
         split_into_groups(list(context.experiments), group_size, context.mesh.size),
@@ -65,8 +71,14 @@ def train_one_by_one(
       experiments: experiment of each replica.
       get_directory: returns the directory of a replica for its checkpoints and metrics.
 
+    Returns:
+      A Packing: `groups`, a list of lists of replica ids; `make_group(replica_ids)`, which creates the
+      untrained replicas of a group (a SingleReplica); and `clips_per_epoch`, the number of training clips in
+      an epoch of the largest group.
+
     Raises:
-      ValueError: if a replica has fewer training clips than one batch.
+      ValueError: if a replica has fewer training clips than one batch, if `config.data.batch_size` is below
+        1, or if there are no replicas.
     """
 
     def make_group(replica_ids: list[ReplicaId]) -> SingleReplica:
@@ -89,8 +101,8 @@ def split_into_groups(
 ) -> list[list[ReplicaId]]:
     """Splits replicas into groups of `group_size`, and returns the list of replicas of each group.
 
-    A group that does not fill all `device_count` devices repeats its last replica until it does. Raises
-    ValueError if `group_size` is 0.
+    The order is kept; the last group can be smaller. A group whose size is not a multiple of `device_count`
+    repeats its last replica until it is. Raises ValueError if `group_size` is 0.
     """
     groups = [list(replica_ids[i : i + group_size]) for i in range(0, len(replica_ids), group_size)]
     return [[*group, *group[-1:] * (-len(group) % device_count)] for group in groups]
@@ -108,7 +120,8 @@ def train_replica_groups(
     """Trains replicas in groups, and writes their results; finished groups are skipped.
 
     Args:
-      packing: groups of the replicas, and how a group is trained.
+      packing: `groups`, lists of replica ids; `make_group(replica_ids)`, which creates the replicas of a
+        group; and `clips_per_epoch`, for the progress line on the terminal.
       config: config of a replica; its name and `config.train.epochs` are read.
       workdir: output directory, resumed if it contains the saved state of a group.
       should_stop: returns True if the run must save its state and stop; called before each program call and
@@ -116,16 +129,22 @@ def train_replica_groups(
       get_result_path: called as `get_result_path(workdir, replica_id)`; returns the path of a replica's
         result, which exists once the replica is finished.
       write_results: called as `write_results(group, progress, workdir)`; writes the results of the replicas
-        of a group, whose best validation results are in `progress.trackers`. Its errors pass through.
+        of `group` (TestedReplicas, as `make_group` creates them), whose best validation results are in
+        `progress.trackers`. Its errors pass through.
 
     Raises:
       Preempted: after `should_stop` returned True and the state was saved.
       ValueError: if a device runs out of memory, if a replica has fewer training clips than one batch, if a
-        warm start or a field of the config is invalid, if the saved group is damaged, or if no training or
-        validation clip of a replica has a label. Also if `write_results` raises it.
-      NonFiniteError: if the loss or a parameter of a replica is NaN or infinite (a ValueError).
-      FileNotFoundError: if the workdir of a warm start has no checkpoint.
-      OSError: if the state or a result cannot be written, or a saved group cannot be read.
+        warm start, the file of a fold, an existing log or a field of the config is invalid, if the saved
+        group is damaged, if a record is damaged, lacks a field of the batch or does not match prep.json, if
+        no training or validation clip of a replica has a label, or if the fusion returns an invalid state.
+      TypeError, AttributeError: if a field in the metadata of the saved group is damaged.
+      NonFiniteError: if the loss or a parameter of a replica is NaN or infinite (a ValueError); then
+        `nonfinite.json` in `workdir` lists the clips of the step, if it can be repeated.
+      FileNotFoundError: if the workdir of a warm start has no checkpoint, or the file of a fold no longer
+        exists.
+      OSError: if a file cannot be read or written.
+      jax.errors.JaxRuntimeError: if a device fails or another process of the run is lost.
     """
     groups, epochs = packing.groups, config.train.epochs
     progress_line = show_progress(

@@ -54,14 +54,16 @@ def has_convolutions(model: Model, batch: Batch) -> bool:
 def choose_group_size(context: CrossvalContext) -> int:
     """Returns the number of replicas to train at a time on all devices, and prints it with its memory use.
 
-    The memory use is read from the compiled program; the limit is `config.crossval.memory` in GB, or nine
-    tenths of the memory of a device if that is 0. The first process prints one line to stderr.
+    The memory use is read from the compiled program; the limit is `config.crossval.memory` in GB (10^9
+    bytes), or nine tenths of the memory of a device if that is 0. The first process prints one line to
+    stderr.
 
     Raises:
       ValueError: if a single replica does not fit in the memory of a device, if a replica has fewer training
         clips than one batch, or if a warm start or a field of the config is invalid.
-      FileNotFoundError: if the workdir of a warm start has no checkpoint.
-      OSError: if a file of a warm start cannot be read.
+      FileNotFoundError: if the workdir of a warm start has no checkpoint, or the file of a fold no longer
+        exists.
+      OSError: if a file of a warm start or of a fold cannot be read.
     """
     device_count, replica_count = context.mesh.shape["replica"], len(context.experiments)
     limit_bytes = context.config.crossval.memory * BYTES_PER_GB or usable_device_bytes()
@@ -102,8 +104,9 @@ def estimate_device_bytes(context: CrossvalContext, replicas_per_device: int) ->
     Raises:
       ValueError: if a replica has fewer training clips than one batch, or if a warm start or a field of the
         config is invalid.
-      FileNotFoundError: if the workdir of a warm start has no checkpoint.
-      OSError: if a file of a warm start cannot be read.
+      FileNotFoundError: if the workdir of a warm start has no checkpoint, or the file of a fold no longer
+        exists.
+      OSError: if a file of a warm start or of a fold cannot be read.
     """
     return program_memory_bytes(
         lower_train_steps(context, replicas_per_device).compile()
@@ -127,8 +130,9 @@ def lower_train_steps(context: CrossvalContext, replicas_per_device: int) -> jax
     Raises:
       ValueError: if a replica has fewer training clips than one batch, or if a warm start or a field of the
         config is invalid.
-      FileNotFoundError: if the workdir of a warm start has no checkpoint.
-      OSError: if a file of a warm start cannot be read.
+      FileNotFoundError: if the workdir of a warm start has no checkpoint, or the file of a fold no longer
+        exists.
+      OSError: if a file of a warm start or of a fold cannot be read.
     """
     replica_id, replica_count = (
         next(iter(context.experiments)),

@@ -24,17 +24,18 @@ def write_group_results(
     """Tests the replicas of a trained group, and writes the results of each one.
 
     The files are `checkpoints/best`, `metrics.jsonl` and `result.json` in `<workdir>/runs/fold_<i>_seed_<j>`,
-    and those of `describe_data(directory, dataset)`, which is called for each replica.
+    and those of `describe_data(directory, dataset)`, which is called for each replica. Existing files are
+    replaced. Every process must call this function.
 
     Args:
-      group: trained replicas, with their best models and histories.
+      group: trained replicas (TestedReplicas, such as StackedReplicas), with their best models and histories.
       progress: has the best validation result of each replica (`trackers`).
       workdir: workdir of the cross-validation.
       describe_data: called in the first process; its errors pass through.
 
     Raises:
-      ValueError: if no test clip of a fold has a label, or if an existing `metrics.jsonl` or the file of the
-        fold is invalid.
+      ValueError: if no test clip of a fold has a label, if a record is damaged, or if an existing
+        `metrics.jsonl` or the file of the fold is invalid.
       OSError: if a file cannot be written, or the file of the fold is missing or cannot be read.
       jax.errors.JaxRuntimeError: if a device fails or runs out of memory, or another process is lost.
     """

@@ -49,9 +49,10 @@ def make_train_steps(model: Model, config: ConfigDict) -> TrainSteps:
     """Returns the pure training function of one replica.
 
     `(data, state, replica, rows [k b], step_mask [k]) -> (state, sums)` runs k steps on the rows of `data`
-    (all clips), and returns the new state and the sums over the steps, a dict of `loss` and `confusion`
-    [c c]. `replica` is a ReplicaInputs: seed, number of steps, labels, and values of config fields. A step
-    whose mask is False changes nothing, because replicas have epochs of different lengths and can stop early.
+    (a Batch of all clips), and returns the new state and the sums over the steps, a dict of `loss` and
+    `confusion` [c c]. `replica` is a ReplicaInputs: seed, number of steps, labels, and values of config
+    fields. A step whose mask is False changes nothing, because replicas have epochs of different lengths and
+    can stop early.
 
     The function raises ValueError, when it is first called, if a field of the config is invalid.
     """
@@ -95,7 +96,8 @@ def make_train_steps(model: Model, config: ConfigDict) -> TrainSteps:
 def with_traced_fields(config: ConfigDict, field_values: dict[str, Float[Array, ""]]) -> ConfigDict:
     """Returns a copy of a config with the arrays of `field_values`, also traced ones, in place of numbers.
 
-    `field_values` has the arrays by the dotted names of the fields, such as `optimizer.learning_rate`.
+    `field_values` has the arrays by the dotted names of the fields, such as `optimizer.learning_rate`. A
+    field that its section does not have is added.
 
     Raises:
       AttributeError: if the config has no section of this name.
@@ -112,8 +114,9 @@ def with_traced_fields(config: ConfigDict, field_values: dict[str, Float[Array, 
 def make_predict_batches(model: Model) -> PredictBatches:
     """Returns the pure prediction function of one replica.
 
-    `(data, params, model_state, rows [k b]) -> outputs` predicts k batches of rows of `data` (all clips); row
-    -1 is padded. The outputs are a dict: the sums `loss` and `weight` over the batches; and for each row,
+    `(data, params, model_state, rows [k b]) -> outputs` predicts k batches of rows of `data` (a Batch of
+    all clips); row -1 is padded. The outputs are a dict: the sums over the batches of `loss` (cross-entropies
+    times weights of the labelled clips) and `weight` (so the mean is loss / weight); and for each row,
     also for padded ones, `probabilities` [k b c] and `levels` [k b n c], the probabilities of the n levels of
     the fusion (streams or parts of the clip that have a separate classifier), or None if it has none.
     """

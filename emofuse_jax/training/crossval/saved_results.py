@@ -27,13 +27,13 @@ def read_saved_plan(path: str) -> CrossvalPlan:
     """Reads the plan of a workdir (`crossval.json`).
 
     Returns:
-      The plan, a dict: `config` (all fields), `runs` (a list of fold, seed and, in a sweep, trial of each
-      replica), in a sweep `trials` (a dict of config fields each), and `replicas` (number of replicas per
-      group) once it is chosen.
+      The plan, a dict: `config` (all fields), `runs` (a list `[fold, seed]` or, in a sweep, `[fold, seed,
+      trial]` for each replica; the entries are not checked), in a sweep `trials` (a dict of config fields
+      each), and `replicas` (number of replicas per group) once it is chosen.
 
     Raises:
-      ValueError: if the file is not a JSON object, if `config` or `runs` is missing or another field is
-        invalid, or if `config` has other fields than an experiment; names the file and the field.
+      ValueError: if the file is not a JSON object, if `config` or `runs` is missing, if `replicas` is not an
+        integer of at least 0, or if `config` is not valid for an experiment; names the file and the field.
       OSError: if the file cannot be read.
     """
     plan = read_json_object(path, config=dict, runs=list)

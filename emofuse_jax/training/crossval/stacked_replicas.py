@@ -104,6 +104,7 @@ class StackedReplicas:
           [r c c] over these steps for r replicas; None before the first step).
 
         Raises:
+          TypeError, AttributeError: if a field in the metadata of the saved group is damaged.
           ValueError: if the saved group is damaged, if a warm start (`config.init`), the input statistics,
             the file of a fold or a field of `config.optimizer` is invalid, or if the devices cannot share the
             replicas equally.
@@ -173,7 +174,7 @@ class StackedReplicas:
         Args:
           progress: position in the run (`finished_epochs` and `epoch_step`); it is not changed.
           active: False for each replica whose state must not change; read only at the first step of an epoch.
-          step_count: number of steps, at most `steps_per_call`.
+          step_count: number of steps, at most the attribute `steps_per_call`.
 
         Returns:
           A tuple: the sums over the steps for the r replicas, a dict of `loss` [r] and `confusion` [r c c] on
@@ -223,7 +224,10 @@ class StackedReplicas:
         return to_host(sums)
 
     def have_finite_params(self) -> Bool[np.ndarray, " r"]:
-        """Returns bool [r]: True for each of r replicas whose parameters are all finite."""
+        """Returns bool [r]: True for each of r replicas whose parameters are all finite.
+
+        Every process must call this function.
+        """
         return to_host(are_replicas_finite(self.states.params))
 
     def predict_validation(self) -> list[Predictions]:
@@ -238,6 +242,7 @@ class StackedReplicas:
           of the labelled clips.
 
         Raises:
+          ValueError: if no replica has validation clips.
           jax.errors.JaxRuntimeError: if a device fails or runs out of memory, or another process is lost.
         """
         return predict_split(self.context, self.replica_ids, self._current_model(), "validation")
@@ -264,7 +269,8 @@ class StackedReplicas:
     def write_models(self, directories: Sequence[str], progress: RunProgress) -> None:
         """Writes `checkpoints/best` and `metrics.jsonl` of each replica to its directory.
 
-        An older `metrics.jsonl` is replaced.
+        Older files are replaced; an older `metrics.jsonl` is read before. If tensorboardX is installed, also
+        writes `tensorboard/`. Every process must call this function.
 
         Args:
           directories: one directory for each different replica, in their order. A replica that is repeated
@@ -274,6 +280,7 @@ class StackedReplicas:
         Raises:
           ValueError: if an existing `metrics.jsonl` or the file of a fold is invalid.
           OSError: if a file cannot be written, or the file of a fold is missing or cannot be read.
+          jax.errors.JaxRuntimeError: if a device fails or another process is lost.
         """
         best_model = to_host(self.best_model)
         for i, directory in enumerate(directories):
@@ -328,8 +335,8 @@ class StackedReplicas:
     def save(self, progress: RunProgress) -> None:
         """Writes `checkpoints/replicas`, from which `restore_or_init` resumes; removes the previous one then.
 
-        It has the states and the best models, and as metadata the replica ids, `progress` (without its time)
-        and the histories.
+        It has the states and the best models, and as metadata the replica ids, `progress` (without its
+        `epoch_start_time`) and the histories. Every process must call this function.
 
         Raises:
           OSError: if the checkpoint cannot be written.
@@ -358,6 +365,7 @@ class StackedReplicas:
 
         Raises:
           ValueError: if there are several processes, or if the group has no replica `replica_id`.
+          KeyError: if the context has no such replica either.
         """
         if jax.process_count() > 1:
             fold, seed = replica_id[:2]
@@ -398,6 +406,9 @@ def _write_model(
     directory: str,
 ) -> None:
     """Writes `checkpoints/best` and `metrics.jsonl` of a trained replica to `directory`.
+
+    Older files are replaced; an older `metrics.jsonl` is read before. If tensorboardX is installed, also
+    writes `tensorboard/`. Every process must call this function.
 
     Args:
       experiment: experiment of the replica.
@@ -516,7 +527,7 @@ def _take_predictions(
     levels: Float[np.ndarray, "m l c"] | None,
     loss: float,
 ) -> Predictions:
-    """Returns the predictions of one replica for n clips, without padded rows.
+    """Returns the Predictions of one replica for n clips, without padded rows.
 
     Args:
       context: context with the labels and speakers of the clips.

@@ -53,7 +53,7 @@ def sweep(
     """Trains every trial on every fold, with seeds `config.seed` to `config.seed + seeds - 1`.
 
     Writes `crossval.json` (the plan) and `trials/<number>/fold_<i>_seed_<j>.json` (the result of each
-    replica) to `workdir`.
+    replica; the number of the trial has three digits, from 000) to `workdir`, but not the returned dict.
 
     Args:
       config: config of the experiment.
@@ -66,15 +66,18 @@ def sweep(
       A dict: `config` (its name), `protocol`, `corpus`, `folds`, `seeds` (their number) and `trials`, one
       dict per trial with the highest validation UA first: `number` and `fields` of the trial,
       `validation_ua`, `last_ua` (means over the runs, fractions), `sd` (standard deviation of
-      `validation_ua`) and `runs` (the result of each fold and seed).
+      `validation_ua`, that of a sample) and `runs` (of each fold and seed: `fold`, `seed`, `validation_ua`,
+      `best_step` and `last_ua`).
 
     Raises:
       Preempted: after SIGTERM, once the state is saved.
       ValueError: if there is no fold or no seed, if a field does not exist or has an invalid value, if no
-        clips are held out, if prepared files or a warm start are invalid, if the records lack a field of the
-        batch, if a fold has fewer training clips than one batch or no labelled clips, if `workdir` contains
-        another sweep or damaged files or is used by another process, or if a replica does not fit in the
-        memory of a device.
+        clips are held out, if the config has what replicas cannot do together (several buckets, fsdp,
+        streamed data, skipped records) and `crossval.mode` is not `single`, if prepared files or a warm start
+        are invalid, if the records lack a field of the batch, if a fold has fewer training clips than one
+        batch or no labelled clips, if `workdir` contains another sweep or damaged files or is used by another
+        process, or if a replica does not fit in the memory of a device.
+      TypeError, AttributeError: if a field in the metadata of the saved state is damaged.
       DamagedRecordError: if a record is damaged (a ValueError).
       NonFiniteError: if the loss or a parameter of a replica is NaN or infinite (a ValueError); with a single
         process, `nonfinite.json` in `workdir` then lists the clips of the step, if it can be repeated.
@@ -173,9 +176,9 @@ def group_trials_by_program(experiments: list[Experiment], trials: list[Trial]) 
 
 
 def find_varying_fields(experiments: list[Experiment]) -> tuple[str, ...]:
-    """Returns the dotted names of the config fields in which the experiments differ.
+    """Returns the dotted names of the config fields in which the experiments (at least one) differ.
 
-    The tuple is empty if there are none.
+    They have the order of the config's fields. The tuple is empty if there are none.
     """
     flat_configs = [flatten_fields(experiment.config.to_dict()) for experiment in experiments]
     return tuple(
@@ -221,7 +224,7 @@ def train_trials(
     """Trains the replicas of trials that share a program, and writes their results.
 
     Does nothing if all results exist. The results are written to `trials/<number>/fold_<i>_seed_<j>.json` in
-    `workdir`.
+    `workdir` (number of the trial with three digits).
 
     Args:
       experiments: experiment of every trial of the sweep.
@@ -234,12 +237,15 @@ def train_trials(
       Preempted: after `should_stop` returned True and the state was saved.
       ValueError: if a config field, a warm start or a file of a fold is invalid, if a fold has no training or
         validation clips, fewer training clips than one batch, or no labelled clips, if the records lack a
-        field of the batch or do not match prep.json, if a saved group is damaged, or if a replica does not
-        fit in the memory of a device.
+        field of the batch or do not match prep.json, if a saved group is damaged, if a replica does not fit
+        in the memory of a device, or if the config has what replicas cannot do together (several buckets,
+        fsdp, streamed data, skipped records) and `crossval.mode` is not `single`.
+      TypeError, AttributeError: if a field in the metadata of the saved state is damaged.
       DamagedRecordError: if a record is damaged (a ValueError).
       NonFiniteError: if the loss or a parameter of a replica is NaN or infinite (a ValueError).
       FileNotFoundError: if a fold, or the checkpoint of a warm start, does not exist.
       OSError: if a file cannot be read or written.
+      jax.errors.JaxRuntimeError: if another process of the run is lost or a device fails.
     """
     if broadcast_decision(
         all(os.path.exists(trial_result_path(workdir, replica_id)) for replica_id in replica_ids)
@@ -269,13 +275,21 @@ def train_trials(
 def write_trial_results(group: TestedReplicas, progress: RunProgress, workdir: str) -> None:
     """Writes the validation scores and the history of every replica of a group, one JSON file each.
 
-    The files are `trials/<number>/fold_<i>_seed_<j>.json` in `workdir`; only the first process writes them.
-    Fields: `fold`, `seed`, `validation_ua` (best epoch), `best_step`, `last_ua` (mean of the last five
-    epochs) and `history` (the row of each epoch).
+    The files are `trials/<number>/fold_<i>_seed_<j>.json` in `workdir` (number of the trial with three
+    digits); only the first process writes them, and existing ones are replaced. Fields: `fold`, `seed`,
+    `validation_ua` (best epoch), `best_step`, `last_ua` (mean of the last five epochs) and `history` (the row
+    of each epoch).
+
+    Args:
+      group: trained replicas (TestedReplicas); their `replica_ids` and `read_histories()` are used.
+      progress: has the best validation result of each replica (`trackers`).
+      workdir: workdir of the sweep.
 
     Raises:
-      OSError: if a file cannot be written.
-      ValueError: if a replica has no epochs (`config.train.epochs` is 0).
+      OSError: if a file cannot be written, or a log with the history cannot be read.
+      ValueError: if a replica has no epochs (`config.train.epochs` is 0), or a log with the history is
+        damaged.
+      KeyError: if no clips were held out.
     """
     if not is_first_process():
         return
@@ -306,8 +320,9 @@ def summarise_trial(
 
     Returns:
       A dict: `number` and `fields` of the trial; `validation_ua` and `last_ua` (means over the runs,
-      fractions) and `sd` (standard deviation of `validation_ua`, 0 for one run); and `runs`, the result of
-      each run without its history: `fold`, `seed`, `validation_ua`, `best_step` and `last_ua`.
+      fractions) and `sd` (standard deviation of `validation_ua`, that of a sample; 0 for one run); and
+      `runs`, the result of each run without its history: `fold`, `seed`, `validation_ua`, `best_step` and
+      `last_ua`.
 
     Raises:
       ValueError: if the result of a run is invalid, or if the trial has no runs.
@@ -339,7 +354,8 @@ def _without_history(row: TrialRun) -> TrialRun:
 def trial_directory(workdir: str, replica_id: ReplicaId) -> str:
     """Returns `<workdir>/trials/<number>/fold_<i>_seed_<j>`, the directory of a replica's checkpoints.
 
-    It is used only with `config.crossval.mode=single`. `replica_id` is (fold, seed, trial).
+    It is used only with `config.crossval.mode=single`. `replica_id` is (fold, seed, trial); the number is the
+    trial with three digits, such as 007.
     """
     fold, seed, trial = replica_id
     return os.path.join(workdir, "trials", f"{trial:03d}", f"fold_{fold}_seed_{seed}")
@@ -348,6 +364,7 @@ def trial_directory(workdir: str, replica_id: ReplicaId) -> str:
 def trial_result_path(workdir: str, replica_id: ReplicaId) -> str:
     """Returns `<workdir>/trials/<number>/fold_<i>_seed_<j>.json`, the path of the result of a replica.
 
-    The file exists once the replica is finished. `replica_id` is (fold, seed, trial).
+    The file exists once the replica is finished. `replica_id` is (fold, seed, trial); the number is the trial
+    with three digits, such as 007.
     """
     return f"{trial_directory(workdir, replica_id)}.json"

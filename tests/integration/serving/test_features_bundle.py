@@ -23,17 +23,14 @@ from emofuse_jax.serving import load
 from emofuse_jax.serving.bundle import format
 from emofuse_jax.serving.media.prepare_window import prep_settings
 from emofuse_jax.serving.predict import bundle_input_spec
-from emofuse_jax.settings import load_shipped
-from emofuse_jax.training.experiment import open_experiment
 from emofuse_jax.training.metric_writer import read_metric_rows
-from emofuse_jax.training.train import train
 from emofuse_jax.utils.files import file_sha256
 from tests.support import onnx_models
 from tests.support.feature_corpus import make_clips, make_encoders, run_prepare
 from tests.support.paths import ROOT
 
-FUSIONS = ("am_fbp", "late", "audio_only")
-"""Vectors with trunks, two classifiers, and one stream."""
+FUSIONS = ("am_fbp", "audio_only")
+"""Vectors with trunks, and one stream."""
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1"}
 
 
@@ -53,17 +50,15 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def workdirs(home):
-    """Two steps of each fusion; those of AM-FBP by command."""
+    """Two steps of each fusion, by command."""
     small = {"model.audio.embedding": 8, "model.video.embedding": 8, "data.batch_size": 2, "train.epochs": 2}
-    small |= {"train.eval_batch_size": 2, "train.log_every": 1, "data.path": str(home / "records")}
+    small |= {"train.eval_batch_size": 2, "train.log_every": 1, "data.path": home / "records"}
     fields = [f"--config.{name}={value}" for name, value in small.items()]
-    arguments = ["--config=features:am_fbp", *fields, "--config.model.fusion.width=8", "--workdir=am_fbp"]
-    done = run_script("train", *arguments, cwd=home)
-    assert done.returncode == 0, done.stderr[-3000:]
-    for fusion in FUSIONS[1:]:
-        config = load_shipped("features", fusion)
-        config.update_from_flattened_dict(small)
-        train(open_experiment(config), str(home / fusion))
+    for fusion in FUSIONS:
+        extra = ["--config.model.fusion.width=8"] if fusion == "am_fbp" else []
+        arguments = [f"--config=features:{fusion}", *fields, *extra, f"--workdir={fusion}"]
+        done = run_script("train", *arguments, cwd=home)
+        assert done.returncode == 0, done.stderr[-3000:]
     return {fusion: str(home / fusion) for fusion in FUSIONS}
 
 
@@ -174,8 +169,8 @@ def test_without_them_it_says_which_hash_is_missing(home, bundle_without_encoder
     done = run_script("predict", "--bundle=named", "clips/voice.wav", face, cwd=home)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.strip() == (
-        "emofuse: named: the bundle does not contain its audio encoder voice.onnx; pass --audio_encoder=FILE,"
-        f" or in Python encoders={{'audio': FILE}}, with sha256 {digest}"
+        "emofuse: named: the bundle does not contain its audio encoder voice.onnx; pass --audio_encoder=FILE"
+        f" (audio_encoder=FILE to `load` in Python) with sha256 {digest}"
     )
     both = [f"--{flag}={path}" for flag, path in encoder_paths.items()]
     done = run_script("predict", "--bundle=named", "clips/s0_0.mp4", *both, cwd=home)
@@ -223,12 +218,12 @@ def test_an_encoder_that_was_moved_is_asked_for(home, workdirs, encoder_paths, t
         with pytest.raises(
             ValueError, match=rf"face\.onnx was not found; pass --face_encoder=FILE .* {digest}"
         ):
-            export_bundle(workdirs["late"], str(tmp_path / "bundle"), encoders={})
+            export_bundle(workdirs["am_fbp"], str(tmp_path / "bundle"), encoders={})
         assert not os.path.exists(tmp_path / "bundle")
         wrong = {"face": encoder_paths["audio_encoder"]}
         with pytest.raises(ValueError, match=rf"voice\.onnx: sha256 \w+: expected {digest}"):
-            export_bundle(workdirs["late"], str(tmp_path / "bundle"), encoders=wrong)
-        export_bundle(workdirs["late"], str(tmp_path / "bundle"), encoders={"face": str(moved_path)})
+            export_bundle(workdirs["am_fbp"], str(tmp_path / "bundle"), encoders=wrong)
+        export_bundle(workdirs["am_fbp"], str(tmp_path / "bundle"), encoders={"face": str(moved_path)})
         assert file_sha256(tmp_path / "bundle" / "face_encoder.onnx") == digest
         assert not os.path.exists(tmp_path / "bundle" / "face_encoder.yaml")
     finally:
