@@ -56,10 +56,11 @@ def check_two_steps(config, state):
     jax.clear_caches()  # the programs of full-size networks are large
 
 
+@pytest.mark.parametrize("load", [settings.load_shipped, settings.small])
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_shipped_config_has_a_train_step(name):
-    """Traced at full size: nothing is computed."""
-    config = settings.load_shipped(name)
+def test_shipped_config_has_a_train_step(name, load):
+    """Traced in both forms: nothing is computed."""
+    config = load(name)
     model, tx = make_model_and_optimizer(config)
     statistics = np.full(SPEC.f, -3.0, np.float32), np.full(SPEC.f, 2.0, np.float32)
     state = jax.eval_shape(lambda key: init_state(model, tx, key, statistics), jax.random.key(0))
@@ -78,7 +79,13 @@ def test_shipped_config_trains(name):
     check_two_steps(config, random_state(config))
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+SHORT_EXPERIMENTS = ("am_fbp", "avef", "hgr_semi", "joint_cross_attention", "speech")
+SMALL_CASES = [
+    name if name in SHORT_EXPERIMENTS else pytest.param(name, marks=pytest.mark.long) for name in EXPERIMENTS
+]
+
+
+@pytest.mark.parametrize("name", SMALL_CASES)
 def test_its_demo_form_trains(name):
     config = settings.small(name)
     check_two_steps(config, random_state(config))

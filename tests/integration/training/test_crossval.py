@@ -48,6 +48,7 @@ def records(home):
     return write_features(str(home / "records"), FEATURE_SPEC)
 
 
+@pytest.mark.long
 def test_without_clips_held_out_all_but_the_test_clips_are_trained_on(records, home):
     fields = {"data.hold_out": False, "train.temperature": 0.7, "train.epochs": 2}
     config = small_config(records, **fields)

@@ -86,7 +86,8 @@ def test_one_device_and_eight_give_the_same_numbers(uninterrupted):
                 np.testing.assert_allclose(one[name], eight[name], rtol=2e-3)
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("count", [2, 4])
 def test_processes_give_the_same_losses_as_one(home, config, uninterrupted, count):
     with socket.socket() as probe:
         probe.bind(("localhost", 0))

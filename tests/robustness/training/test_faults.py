@@ -172,6 +172,7 @@ def test_unknown_words_are_refused(config, tmp_path):
         train(open_experiment(config), str(tmp_path / "run"))
 
 
+FUSED_STEPS = {"data.mode": "resident", "train.steps_per_call": 3}
 RUNAWAY_OPTIMIZER = {"learning_rate": 1e38, "warmup": 0.0, "weight_decay": 0.0}
 """Steps after which products are too large for float32."""
 
@@ -193,7 +194,7 @@ def check_report(config, workdir, step):
     assert report["clips"] == [experiment.dataset.clip_ids[clip] for clip in rows]
 
 
-@pytest.mark.parametrize("mode", [{}, {"data.mode": "resident", "train.steps_per_call": 3}])
+@pytest.mark.parametrize("mode", [pytest.param({}, marks=pytest.mark.long), FUSED_STEPS])
 def test_a_loss_that_runs_away_is_traced(config, tmp_path, mode):
     """Over eight devices."""
     config.optimizer.update(RUNAWAY_OPTIMIZER)
@@ -244,6 +245,7 @@ def test_steps_that_are_finite_this_time_leave_their_clips(config, tmp_path):
     assert set(report["clips"]) == {experiment.dataset.clip_ids[clip] for clip in rows}
 
 
+@pytest.mark.long
 def test_a_replica_that_runs_away_is_named(config, tmp_path):
     config.optimizer.update(RUNAWAY_OPTIMIZER)
     message = "fold 0, seed 1, step 6: the loss is nan.*; it began at step 2: result .* NaN from"

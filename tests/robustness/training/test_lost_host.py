@@ -42,13 +42,14 @@ def start_two_processes(records, workdir):
 
 LOST_PROCESSES = [
     (1, signal.SIGKILL),
-    pytest.param(1, signal.SIGSTOP, marks=pytest.mark.long),
-    pytest.param(0, signal.SIGKILL, marks=pytest.mark.long),
-    pytest.param(0, signal.SIGSTOP, marks=pytest.mark.long),
+    (1, signal.SIGSTOP),
+    (0, signal.SIGKILL),
+    (0, signal.SIGSTOP),
 ]
 """SIGKILL closes what it was connected by; who stands still is silent, as after a loss of power."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("lost", "how"), LOST_PROCESSES)
 def test_the_other_stops_and_both_go_on(tmp_path, lost, how):
     """0 is the one that the others report to, and that writes."""
