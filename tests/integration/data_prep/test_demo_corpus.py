@@ -91,7 +91,7 @@ def test_ceilings_of_damaged_clips_are_those_of_what_is_left():
     )
     mixed = demo.accuracy_ceilings(clips_with_damages(["", "", "no_face", "silence"]))
     assert mixed["both"] == pytest.approx((1 + 1 + 1 / 3 + 1 / 2) / 4)
-    with pytest.raises(ValueError, match="no clips"):
+    with pytest.raises(ValueError, match="clips is empty"):
         demo.accuracy_ceilings([])
 
 

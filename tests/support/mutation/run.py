@@ -197,9 +197,9 @@ def make_session(tools_folder: str, work_folder: str, tree: str, module: str, te
 def keep_sample(sessions: list[str], count: int, seed: int) -> None:
     """Removes all mistakes from the sessions but `count`, drawn by `seed`; nothing if so few are left."""
     jobs = [(session, job) for session in sessions for job in list_jobs(session)]
-    kept = {*random.Random(seed).sample(jobs, min(count, len(jobs)))}
+    sampled_jobs = {*random.Random(seed).sample(jobs, min(count, len(jobs)))}
     for session, job in jobs:
-        if (session, job) not in kept:
+        if (session, job) not in sampled_jobs:
             with contextlib.closing(sqlite3.connect(session)) as connection, connection:
                 for table in ("work_results", "mutation_specs", "work_items"):
                     connection.execute(f"delete from {table} where job_id = ?", (job,))
