@@ -21,6 +21,7 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
+from tests.support import shape_checks
 from tests.support.paths import SHARED_DATA
 
 # Shapes in signatures are checked here, and only here. Not in types.py: a Batch is also built from
@@ -99,7 +100,6 @@ SLOW_TEST_FILES = (
     "unit/models/test_features.py",
     "integration/training/test_crossval_single.py",
     "unit/serving/test_export.py",
-    "robustness/training/test_lost_host.py",
     "integration/training/test_warm_start.py",
     "contract/test_public_api.py",
     "integration/training/test_batch_source.py",
@@ -125,9 +125,7 @@ def clear_caches_after_module():
 @pytest.fixture(scope="module")
 def unchecked_shapes():
     """No shape checks of jaxtyping, as for users."""
-    from tests.support import bundles
-
-    with bundles.unchecked_shapes():
+    with shape_checks.unchecked_shapes():
         yield
 
 

@@ -14,6 +14,7 @@ from emofuse_jax.training.optimizer import make_optimizer
 from emofuse_jax.training.step import init_state, make_train_step
 from emofuse_jax.types import InputSpec, TrainState
 from tests.support.fakes import random_parameters
+from tests.support.tiers import mark_others_long
 
 CONFIGS_WITHOUT_EXPERIMENT = {
     "demo",
@@ -80,12 +81,9 @@ def test_shipped_config_trains(name):
 
 
 SHORT_EXPERIMENTS = ("am_fbp", "avef", "hgr_semi", "joint_cross_attention", "speech")
-SMALL_CASES = [
-    name if name in SHORT_EXPERIMENTS else pytest.param(name, marks=pytest.mark.long) for name in EXPERIMENTS
-]
 
 
-@pytest.mark.parametrize("name", SMALL_CASES)
+@pytest.mark.parametrize("name", mark_others_long(EXPERIMENTS, *SHORT_EXPERIMENTS))
 def test_its_demo_form_trains(name):
     config = settings.small(name)
     check_two_steps(config, random_state(config))

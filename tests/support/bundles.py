@@ -1,13 +1,10 @@
 """Checkpoints of small networks with random parameters, and their bundles."""
 
-import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 
 from data_prep.settings import AudioSettings, FaceSettings, PrepSettings
@@ -18,6 +15,7 @@ from emofuse_jax.settings.model import default_model_config
 from emofuse_jax.training.checkpoint import store
 from emofuse_jax.types import InputSpec, TrainState
 from tests.support.fakes import random_parameters
+from tests.support.shape_checks import unchecked_shapes
 
 CLASSES = ("angry", "happy", "sad")
 SETTINGS = PrepSettings(audio=AudioSettings(bins=80), face=FaceSettings(frames=4, size=32))
@@ -85,14 +83,6 @@ def save_checkpoint(workdir, fusion: str = "am_fbp", dtype: str = "float32") -> 
     state = TrainState(jnp.zeros((), jnp.int32), params, model_state, {"count": jnp.zeros(())})
     store.save(str(workdir), "best", state, metadata)
     return SavedCheckpoint(str(workdir), model, params, model_state, metadata)
-
-
-@contextlib.contextmanager
-def unchecked_shapes() -> Iterator[None]:
-    """Turns the shape checks of jaxtyping off: an export's batch size is a symbol, which they can't take."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def export_unchecked(checkpoint: SavedCheckpoint, path: str) -> str:

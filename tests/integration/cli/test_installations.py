@@ -19,8 +19,9 @@ import zipfile
 
 import pytest
 
-from data_prep.synth.clip import render_clip
+from tests.support.drawn_clips import make_clips
 from tests.support.paths import ROOT
+from tests.support.tiers import mark_others_long
 
 UNWANTED = (".venv*", ".git", "runs", "build", "dist", "*.egg-info", "__pycache__", ".*cache", ".emofuse-*")
 """What earlier work left in a clone, which must not get into a wheel."""
@@ -57,8 +58,7 @@ TINY = {
 }
 """Two steps of a small network."""
 
-FEW_PROGRAMS = {"JAX_NUM_CPU_DEVICES": "1", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-"""Every program is compiled by the first way alone."""
+ONE_DEVICE = {"JAX_NUM_CPU_DEVICES": "1"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Installation:
     def run(self, words: list[str], project: pathlib.Path) -> subprocess.CompletedProcess:
         """A process in the project's folder; the project's own packages come first."""
         path = [str(project), *([str(self.source)] if self.name == "clone" else [])]
-        env = os.environ | FEW_PROGRAMS | {"PYTHONPATH": os.pathsep.join(path)}
+        env = os.environ | ONE_DEVICE | {"PYTHONPATH": os.pathsep.join(path)}
         return subprocess.run(words, cwd=project, env=env, capture_output=True, text=True, timeout=300)
 
     def emofuse(self, verb: str, *words: str, project: pathlib.Path) -> subprocess.CompletedProcess:
@@ -121,10 +121,7 @@ def make_environment(folder: pathlib.Path) -> tuple[str, pathlib.Path]:
     return str(python), site_packages
 
 
-OTHER_WAYS = [pytest.param(name, marks=pytest.mark.long) for name in ("sdist", "editable", "clone")]
-
-
-@pytest.fixture(scope="module", params=["wheel", *OTHER_WAYS])
+@pytest.fixture(scope="module", params=mark_others_long(("wheel", "sdist", "editable", "clone"), "wheel"))
 def installation(request, tmp_path_factory) -> Installation:
     folder = tmp_path_factory.mktemp(request.param)
     python, site_packages = make_environment(folder / "environment")
@@ -143,14 +140,7 @@ def installation(request, tmp_path_factory) -> Installation:
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory) -> pathlib.Path:
     """Two drawn films of each of three speakers, cut to their beginning."""
-    folder = tmp_path_factory.mktemp("clips")
-    rows = ["path,label,speaker,start,end"]
-    for i in range(6):
-        film = render_clip(speaker=90 + i // 2, p=i % 2, s_f=0, s_v=i % 2, damage="", corpus_seed=0, seed=i)
-        (folder / f"{i}.mp4").write_bytes(film)
-        rows.append(f"{i}.mp4,{('low', 'high')[i % 2]},s{i // 2},0,0.8")
-    (folder / "clips.csv").write_text("\n".join(rows) + "\n")
-    return folder
+    return pathlib.Path(make_clips(tmp_path_factory.mktemp("films") / "clips", seconds=0.8))
 
 
 @pytest.fixture

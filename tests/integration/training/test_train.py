@@ -36,11 +36,10 @@ def config(home):
     return small_config(write_features(str(home / "records"), FEATURE_SPEC), **{"train.epochs": EPOCHS})
 
 
-def count_saved_epochs(config, workdir):
+def count_saved_epochs(workdir, steps_per_epoch):
     """Epochs in the last whole checkpoint."""
     directory = os.path.join(workdir, "checkpoints", "last")
     names = os.listdir(directory) if os.path.isdir(directory) else []
-    steps_per_epoch = count_epoch_steps(open_experiment(config))
     return max([int(name) // steps_per_epoch for name in names if name.isdigit()], default=0)
 
 
@@ -61,16 +60,16 @@ def test_it_learns(uninterrupted):
 
 @pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.long), 8])
 def test_killed_and_resumed_equals_straight_bit_for_bit(home, config, uninterrupted, devices):
-    workdir = home / f"killed{devices}"
+    workdir, steps_per_epoch = home / f"killed{devices}", count_epoch_steps(open_experiment(config))
     process = start_train(workdir, config, devices=devices)
     deadline = time.monotonic() + 240
-    while count_saved_epochs(config, workdir) < 2:
+    while count_saved_epochs(workdir, steps_per_epoch) < 2:
         assert process.poll() is None, "ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    assert count_saved_epochs(config, workdir) < EPOCHS
+    assert count_saved_epochs(workdir, steps_per_epoch) < EPOCHS
     wait_for_success(start_train(workdir, config, devices=devices))
     jax.tree.map(np.testing.assert_array_equal, final_params(workdir), final_params(uninterrupted[devices]))
     assert read_untimed_rows(workdir) == read_untimed_rows(uninterrupted[devices])

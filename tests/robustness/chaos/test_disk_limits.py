@@ -10,14 +10,10 @@ import pytest
 
 from tests.robustness.chaos.leftovers import find_leftovers, list_shared_memory
 from tests.robustness.chaos.scenarios import make_scenarios
+from tests.support.tiers import mark_others_long
 
 VERBS = ("prepare", "train", "crossval", "predict")
 DISK_FULL_MESSAGE = "No space left on device"
-
-
-def short_only(*verbs):
-    """Every verb; those that are not in `verbs` belong to the long tests."""
-    return [verb if verb in verbs else pytest.param(verb, marks=pytest.mark.long) for verb in VERBS]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +83,7 @@ def assert_one_line(done, message):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("verb", short_only("predict"))
+@pytest.mark.parametrize("verb", mark_others_long(VERBS, "predict"))
 def test_a_full_disk(scenarios, baseline_digest, disk, verb):
     """It fills up on the way; with more room the same command ends with the same results."""
     sizes = {"prepare": "300k", "train": "250k", "crossval": "300k", "predict": "4k"}
@@ -99,7 +95,7 @@ def test_a_full_disk(scenarios, baseline_digest, disk, verb):
     assert scenarios[verb].digest(directory) == baseline_digest(verb)
 
 
-@pytest.mark.parametrize("verb", short_only("predict"))
+@pytest.mark.parametrize("verb", mark_others_long(VERBS, "predict"))
 def test_files_that_may_not_grow(scenarios, baseline_digest, tmp_path, verb):
     """Where nothing can be mounted: the system's limit on the size of a file."""
     max_file_bytes = {"prepare": 40_000, "train": 6_000, "crossval": 6_000, "predict": 3_000}
@@ -110,7 +106,7 @@ def test_files_that_may_not_grow(scenarios, baseline_digest, tmp_path, verb):
     assert scenarios[verb].digest(str(tmp_path)) == baseline_digest(verb)
 
 
-@pytest.mark.parametrize("verb", short_only("prepare", "train"))
+@pytest.mark.parametrize("verb", mark_others_long(VERBS, "prepare", "train"))
 def test_a_disk_that_is_read_only(scenarios, disk, verb):
     directory = disk("ro,size=1m")
     assert_one_line(run_scenario(scenarios[verb], directory), "Read-only file system")
